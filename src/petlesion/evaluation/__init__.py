@@ -1,0 +1,1 @@
+"""Scores, averages, tables and figures."""

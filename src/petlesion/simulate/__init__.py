@@ -1,0 +1,1 @@
+"""Whole-body PET/CT studies with known truth."""
