@@ -89,7 +89,7 @@ def test_no_file_grows_beyond_reading() -> None:
 
 
 def test_import_petlesion_is_light() -> None:
-    heavy = "torch nnunetv2 openvino SimpleITK nibabel pydicom matplotlib scipy".split()
+    heavy = ["torch", "nnunetv2", "openvino", "SimpleITK", "nibabel", "pydicom", "matplotlib", "scipy"]
     code = f"import sys, petlesion; print([m for m in {heavy!r} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -131,7 +131,9 @@ class Volume:
     def with_array(self, array: Array) -> Volume:
         """Another array of the same shape at the same place."""
         if array.shape != self.shape:
-            raise GeometryError(f"an array of shape {array.shape} does not fit the grid of shape {self.shape}")
+            raise GeometryError(
+                f"an array of shape {array.shape} does not fit the grid of shape {self.shape}"
+            )
         return Volume(array, self.affine)
 
     def reoriented(self, orientation: str = LPS) -> Volume:
@@ -211,13 +213,17 @@ def _parse_orientation(letters: str) -> list[tuple[int, bool]]:
             if letter in pair:
                 axes.append((world_axis, letter == pair[1]))
     if len(letters) != 3 or sorted(axis for axis, _ in axes) != [0, 1, 2]:
-        raise GeometryError(f"{letters!r} is not an orientation; give one letter each of LR, PA, SI, such as LPS")
+        raise GeometryError(
+            f"{letters!r} is not an orientation; give one letter each of LR, PA, SI, such as LPS"
+        )
     return axes
 
 
 def _check_affine(affine: npt.NDArray[np.float64]) -> None:
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise GeometryError("an image's affine is not a finite 4 × 4 matrix; write the image again from its source")
+        raise GeometryError(
+            "an image's affine is not a finite 4 × 4 matrix; write the image again from its source"
+        )
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if lengths.min() < 1e-6:
         raise GeometryError("an image's affine is singular: an axis has no length; write the image again")
@@ -225,5 +231,7 @@ def _check_affine(affine: npt.NDArray[np.float64]) -> None:
     off_diagonal = cosines.T @ cosines - np.eye(3)
     if np.abs(off_diagonal).max() > _SHEAR_TOLERANCE:
         problem = "singular" if abs(np.linalg.det(cosines)) < _SHEAR_TOLERANCE else "sheared"
-        raise GeometryError(f"an image's affine is {problem}: its axes do not stand at right angles; "
-                            "resample the image to a rectangular grid first")
+        raise GeometryError(
+            f"an image's affine is {problem}: its axes do not stand at right angles; "
+            "resample the image to a rectangular grid first"
+        )

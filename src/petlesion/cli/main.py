@@ -1,0 +1,44 @@
+"""The entry point `petlesion`: registers the commands and turns errors into one sentence."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from petlesion._version import __version__
+from petlesion.errors import PetlesionError
+
+# Heavy imports stand inside the commands' bodies, so that `--help` answers at once.
+app = typer.Typer(
+    name="petlesion",
+    help="Find and measure tumour lesions in whole-body FDG PET/CT. For research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"petlesion {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line: exit status 0 done, 1 some studies failed, 2 wrong usage or unusable input."""
+    try:
+        app()
+    except PetlesionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
