@@ -1,6 +1,6 @@
 """The paper's training configurations (Tables 1 and 2) as data, and the settings that a run may change.
 
-An experiment is data, never a class: one trainer reads it. Where the paper's text leaves a doubt, the authors'
+An experiment is data, never a class: one trainer reads it. Where the paper's text leaves a doubt, its authors'
 released plan and training state decide, and `sources_of` says so for every value.
 """
 
@@ -297,8 +297,8 @@ def find_experiment(name: str) -> Experiment:
 def with_settings(experiment: Experiment, settings: Sequence[str]) -> Experiment:
     """The experiment with settings such as `epochs=20` or `patch_size=64x96x96` changed.
 
-    A patch is one number for a cube, three joined by `x`, or `planned`. Raises ExperimentError for a name that
-    is not a setting and for a value that cannot be.
+    A patch is one number for a cube, three joined by `x`, or `planned`. Raises ExperimentError for what
+    is no setting and for a value that cannot be.
     """
     changes: dict[str, Any] = {}
     for text in settings:
