@@ -1,6 +1,6 @@
 """The paper's training configurations (Tables 1 and 2) as data, and the settings that a run may change.
 
-An experiment is data, never a class: one trainer reads it. Where the paper's text leaves a doubt, its authors'
+An experiment is data, never a class: one trainer reads it. Where the text leaves a doubt, the authors'
 released plan and training state decide, and `sources_of` says so for every value.
 """
 
