@@ -1,9 +1,9 @@
 """Image files in and out: NIfTI here, MHA and NRRD through ITK.
 
-A volume keeps the axes of its file; only the frame changes, from NIfTI's RAS to LPS millimetres. The sform
-says where a NIfTI image lies if its code is not 0, else the qform does (NIfTI-1 standard, "3D image orientation
-and location in space", as nibabel reads it). A file is refused if neither is set, if the two name different
-sides of the patient, or if the sform's voxel size is not the one in pixdim.
+A volume keeps the axes of its file; only the frame changes, from NIfTI's RAS to LPS millimetres. Where a NIfTI
+image lies is said by its sform if that one's code is not 0, else by its qform (NIfTI-1 standard, "3D image
+orientation and location in space", as nibabel reads it). A file is refused if neither is set, if the two name
+different sides of the patient, or if the sform's voxel size is not the one in pixdim.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def read_grid(path: str | Path) -> Grid:
 def read_volume(path: str | Path) -> Volume:
     """Read an image: integers as they are stored, scaled and floating-point values as float32.
 
-    Raises FormatError for a file that is unreadable, truncated or of an unknown kind, GeometryError for an
-    image that is not 3-D or has a place in space that cannot be. Both name the file, and the header is checked
-    against the file's size before memory is taken.
+    Raises FormatError for a file that is unreadable, truncated or of an unknown kind, GeometryError for one
+    that is not 3-D or has a place in space that cannot be. Both name the file. The header is checked against the
+    file's size before memory is taken.
     """
     path = _existing(path)
     if not _is_nifti(path):
@@ -182,7 +182,7 @@ def _affine(path: Path, header: Any) -> npt.NDArray[np.float64]:
     qform, qform_code = _qform(path, header)
     if not sform_code and not qform_code:
         raise GeometryError(
-            f"{path} has neither sform nor qform to say how the patient lies in it; write it again with an affine"
+            f"{path} has neither sform nor qform to say how the patient lies; write it again with an affine"
         )
     affine = np.asarray(sform if sform_code else qform, dtype=np.float64)
     unit_mm = _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
@@ -191,7 +191,7 @@ def _affine(path: Path, header: Any) -> npt.NDArray[np.float64]:
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         if not np.allclose(lengths, pixdim, rtol=_VOXEL_SIZE_TOLERANCE):
             raise GeometryError(
-                f"{path} has two voxel sizes, {_joined(pixdim)} in pixdim and {_joined(lengths)} in its sform; "
+                f"{path} has the voxel size {_joined(pixdim)} in pixdim and {_joined(lengths)} in its sform; "
                 "write it again with the right one"
             )
     if sform_code and qform_code:
