@@ -7,6 +7,7 @@ import sys
 import typer
 
 from petlesion._version import __version__
+from petlesion.cli import cohort
 from petlesion.errors import PetlesionError
 
 # Heavy imports stand inside the commands' bodies, so that `--help` answers at once.
@@ -33,6 +34,9 @@ def _root(
     ),
 ) -> None:
     pass
+
+
+app.add_typer(cohort.app)
 
 
 def main() -> None:

@@ -1,0 +1,98 @@
+"""petlesion cohort: build, simulate, split and check cohorts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from petlesion.cli.batch import run_batch
+from petlesion.cli.console import print_json, print_table, progress, say
+
+app = typer.Typer(
+    name="cohort",
+    help="Make, split and check cohorts: folders of studies in nnU-Net's raw format.",
+    no_args_is_help=True,
+)
+
+_COHORT = typer.Argument(..., help="Folder of the cohort.", show_default=False)
+_OUTPUT = typer.Option(..., "-o", "--output", help="Folder of the cohort; made, or added to if it is one.")
+_NAME = typer.Option(None, "--name", help="nnU-Net's name, DatasetNNN_Name. Default: made from the folder's.")
+
+
+@app.command()
+def build(
+    sources: list[str] = typer.Argument(
+        ..., help="Folders of studies; FORMAT=FOLDER or FORMAT:NAME=FOLDER where they differ in format."
+    ),
+    output: Path = _OUTPUT,
+    name: str | None = _NAME,
+    studies: str = typer.Option(
+        "folder", "--format", help="Format of the folders: folder, autopet, hecktor, nnunet or tcia."
+    ),
+) -> None:
+    """Make a cohort from studies on disk. Started again, it adds what is missing."""
+    from petlesion.cohort.build import add_entry, find_entries, parse_source
+    from petlesion.cohort.layout import create_cohort
+    from petlesion.cohort.sources import Entry
+
+    parsed = [parse_source(text, studies) for text in sources]
+    cohort = create_cohort(output, name)
+
+    def add(entry: Entry) -> None:
+        nonlocal cohort
+        cohort = add_entry(cohort, entry)
+
+    entries = find_entries(parsed, cohort)
+    run_batch("building", ((str(entry.case_id), entry) for entry in entries), add)
+    say(f"{output}: {cohort.name} with {len(cohort.cases)} cases; next: petlesion cohort split {output}")
+
+
+@app.command()
+def split(
+    folder: Path = _COHORT,
+    test_share: float = typer.Option(0.1, "--test-share", help="Share of the studies held out; may be 0."),
+    folds: int = typer.Option(5, "--folds", help="Folds of the cross-validation."),
+    seed: int = typer.Option(0, "--seed", help="The same seed gives the same split."),
+    hold_out_source: str | None = typer.Option(
+        None, "--hold-out-source", help="Make all studies of this source the test set instead."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print the parts as JSON."),
+) -> None:
+    """Hold out a test set and make folds: patients stay whole, lesions and sources are balanced."""
+    from petlesion.cohort.layout import Cohort
+    from petlesion.cohort.split import SplitSettings, describe_split, split_cohort
+
+    settings = SplitSettings(test_share, folds, seed, hold_out_source)
+    parts = describe_split(split_cohort(Cohort.open(folder), settings))
+    if as_json:
+        print_json([part.__dict__ for part in parts])
+        return
+    rows = [[p.name, str(p.patients), str(p.studies), str(p.studies_with_lesions)] for p in parts]
+    print_table(["part", "patients", "studies", "with lesions"], rows)
+
+
+@app.command()
+def check(
+    folder: Path = _COHORT,
+    as_json: bool = typer.Option(False, "--json", help="Print the problems as JSON."),
+) -> None:
+    """List everything that is wrong with a cohort; exit status 1 if anything is."""
+    from petlesion.cohort.check import case_problems, cohort_problems
+    from petlesion.cohort.layout import Cohort
+
+    cohort = Cohort.open(folder)
+    problems = cohort_problems(cohort)
+    with progress("checking", len(cohort.cases)) as advance:
+        for case in cohort.cases:
+            problems += case_problems(cohort, case)
+            advance()
+    if as_json:
+        listed = [{"case_id": problem.case_id, "problem": problem.sentence} for problem in problems]
+        print_json({"cohort": cohort.name, "cases": len(cohort.cases), "problems": listed})
+    else:
+        for problem in problems:
+            print(problem.sentence)
+        say(f"{folder}: {len(cohort.cases)} cases, {len(problems)} problems")
+    if problems:
+        raise typer.Exit(1)

@@ -1,0 +1,38 @@
+"""Importer of any folder of studies: one folder each, with PET or SUV, CT or CTres, and SEG.
+
+The images may have any ending that can be read and lie at any depth. What lies in the same folder below the
+top belongs to the same patient: `patient/first/SUV.nii.gz` and `patient/second/SUV.nii.gz`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from petlesion.cohort.layout import read_label
+from petlesion.cohort.sources import Entry, as_case_id, find_image, read_images, require_image
+from petlesion.volume import Study
+
+PET_NAMES = ("SUV", "PET")
+CT_NAMES = ("CTres", "CT")
+REFERENCE_NAMES = ("SEG",)
+
+
+def find_entries(root: Path, pet_names: tuple[str, ...] = PET_NAMES) -> list[Entry]:
+    """List the folders that hold any of a study's images, in the order of their paths."""
+    known = (*pet_names, *CT_NAMES, *REFERENCE_NAMES)
+    folders = sorted(path for path in (root, *root.rglob("*")) if path.is_dir() and find_image(path, known))
+    return [_entry(root, folder, pet_names) for folder in folders]
+
+
+def _entry(root: Path, folder: Path, pet_names: tuple[str, ...]) -> Entry:
+    parts = folder.relative_to(root).parts or (root.resolve().name,)
+    case_id = as_case_id("_".join(parts))
+    return Entry(case_id, patient_id=parts[0], read=partial(_read, folder, case_id, pet_names))
+
+
+def _read(folder: Path, name: str, pet_names: tuple[str, ...]) -> Study:
+    pet = require_image(folder, pet_names, "PET in SUV")
+    ct = require_image(folder, CT_NAMES, "CT")
+    reference = read_label(require_image(folder, REFERENCE_NAMES, "reference mask"))
+    return read_images(name, pet, ct, reference)
