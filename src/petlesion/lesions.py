@@ -38,14 +38,18 @@ def component_sizes(labels: Labels, count: int) -> npt.NDArray[np.int64]:
 def remove_small_components(mask: Mask, min_voxels: int) -> Mask:
     """Keep the 18-connected components of `min_voxels` voxels or more."""
     labels, count = label_components(mask)
-    kept = np.concatenate(([False], component_sizes(labels, count) >= min_voxels))
-    return kept[labels]
+    voxels = labels > 0
+    kept = component_sizes(labels, count) >= min_voxels
+    result = np.zeros_like(voxels)
+    result[voxels] = kept[labels[voxels] - 1]
+    return result
 
 
 def min_voxels_for_volume(min_volume_ml: float, voxel_volume_ml: float) -> int:
     """Return the fewest voxels that make up at least `min_volume_ml`, to one part in a million.
 
-    0.124 mL on autoPET's grid (2.0364 × 2.0364 × 3 mm) are 10 voxels. Raises UsageError for a volume below zero.
+    0.124 mL on autoPET's grid (2.0364 × 2.0364 × 3 mm) are 10 voxels. Raises UsageError for a volume
+    below zero.
     """
     if not (math.isfinite(min_volume_ml) and min_volume_ml >= 0):
         raise UsageError(f"a smallest volume of {min_volume_ml} mL cannot be; give 0 or more")

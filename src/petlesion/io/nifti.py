@@ -1,9 +1,9 @@
 """Image files in and out: NIfTI here, MHA and NRRD through ITK.
 
-A volume keeps the axes of its file; only the frame changes, from NIfTI's RAS to LPS millimetres. Where a NIfTI
-image lies is said by its sform if that one's code is not 0, else by its qform (NIfTI-1 standard, "3D image
-orientation and location in space", as nibabel reads it). A file is refused if neither is set, if the two name
-different sides of the patient, or if the sform's voxel size is not the one in pixdim.
+A volume keeps the axes of its file; only the frame changes, from NIfTI's RAS to LPS millimetres. The place of
+a NIfTI image is its sform if the sform's code is not 0, else its qform (NIfTI-1 standard, "3D image orientation
+and location in space", as nibabel reads it). A file is refused if neither is set, if the two name different
+sides of the patient, or if the sform's voxel size is not the one in pixdim.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def read_volume(path: str | Path) -> Volume:
     """Read an image: integers as they are stored, scaled and floating-point values as float32.
 
     Raises FormatError for a file that is unreadable, truncated or of an unknown kind, GeometryError for one
-    that is not 3-D or has a place in space that cannot be. Both name the file. The header is checked against the
-    file's size before memory is taken.
+    that is not 3-D or has a place in space that cannot be. Both name the file. The header is checked
+    against the file's size before memory is taken.
     """
     path = _existing(path)
     if not _is_nifti(path):
