@@ -1,10 +1,10 @@
-"""Make a cohort of cropped studies that are cropped again at random, so that the crop gives nothing away.
+"""Crop a cohort's cropped studies again at random, so that the crop gives nothing away.
 
-    python benchmarks/recut_cohort.py STUDIES -o COHORT [--copies 8] [--seed 1]
+    python benchmarks/recut_cohort.py COHORT -o RECUT_COHORT [--copies 8] [--seed 1]
 
-STUDIES holds a folder for each study with PET, CT and SEG. Each becomes one case as it is (source "as-is") and
-`--copies` cases with 0 to 50 mm taken off each of the six sides, independently (source "recut"). All cases of a
-study are of one patient, so that no split separates them.
+Each study becomes one case as it is (source "as-is") and `--copies` cases with 0 to 50 mm taken off each of the
+six sides, independently (source "recut"). All cases of a study stay with its patient, so that no split
+separates them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from petlesion.cohort.layout import add_study, create_cohort, is_complete
-from petlesion.intake import find_studies, read_source, to_study
+from petlesion.cohort.layout import Cohort, add_study, create_cohort, is_complete
 from petlesion.volume import Study, Volume
 
 MOST_CUT_MM = 50.0
@@ -45,23 +44,27 @@ def _crop(volume: Volume, window: list[slice]) -> Volume:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("studies", type=Path)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cohort", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--copies", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    cohort = create_cohort(arguments.out)
-    for number, folder in enumerate(sorted(path for path in arguments.studies.iterdir() if path.is_dir())):
-        [source] = find_studies([folder])
-        study = to_study(read_source(source))
+    cohort = Cohort.open(arguments.cohort)
+    result = create_cohort(arguments.out)
+    for number, case in enumerate(cohort.cases):
+        study = cohort.read_study(case.case_id)
         rng = np.random.default_rng([arguments.seed, number])
-        versions = {folder.name: study}
-        versions |= {f"{folder.name}_recut{copy}": recut(study, rng) for copy in range(1, arguments.copies + 1)}
+        versions = {case.case_id: study}
+        versions |= {f"{case.case_id}_recut{copy + 1}": recut(study, rng) for copy in range(arguments.copies)}
         for case_id, version in versions.items():
-            origin = "as-is" if case_id == folder.name else "recut"
-            if not is_complete(cohort, case_id):
-                cohort = add_study(cohort, version, case_id=case_id, patient_id=folder.name, source=origin)
+            source = "as-is" if version is study else "recut"
+            if not is_complete(result, case_id):
+                result = add_study(
+                    result, version, case_id=case_id, patient_id=case.patient_id, source=source
+                )
 
 
 if __name__ == "__main__":

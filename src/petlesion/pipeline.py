@@ -1,0 +1,81 @@
+"""From a study to its lesions: what `petlesion segment` does, as functions on objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from petlesion.errors import ModelError, UsageError
+from petlesion.inference.predict import Model, OnTile, PredictionSettings, load_model, predict
+from petlesion.lesions import LesionTable, measure_lesions, min_voxels_for_volume, remove_small_components
+from petlesion.volume import Study, Volume
+
+DEFAULT_MIN_VOLUME_ML = 0.124
+"""Ten voxels of autoPET's grid."""
+
+_LESION_PROBABILITY = 0.5
+
+
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """How a study is segmented.
+
+    Components below `min_voxels` voxels, or where that is None below `min_volume_ml` mL, are removed.
+    Raises UsageError for sizes that cannot be.
+    """
+
+    min_voxels: int | None = None
+    min_volume_ml: float = DEFAULT_MIN_VOLUME_ML
+    prediction: PredictionSettings = PredictionSettings()
+
+    def __post_init__(self) -> None:
+        if self.min_voxels is not None and self.min_voxels < 0:
+            raise UsageError(f"a smallest size of {self.min_voxels} voxels cannot be; give 0 or more")
+
+    def fewest_voxels(self, voxel_volume_ml: float) -> int:
+        """The fewest voxels that a component must have to be kept."""
+        if self.min_voxels is not None:
+            return self.min_voxels
+        return min_voxels_for_volume(self.min_volume_ml, voxel_volume_ml)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A study with its lesions, all on the PET's grid and in the PET's own axes.
+
+    `probability` is float32 from 0 to 1, `mask` uint8 0/1, `table` the lesions' measures.
+    """
+
+    study: Study
+    probability: Volume
+    mask: Volume
+    table: LesionTable
+
+
+def segment(
+    study: Study,
+    model: Model | str | Path | None = None,
+    settings: SegmentationSettings = SegmentationSettings(),
+    on_tile: OnTile = lambda done, total: None,
+) -> Segmentation:
+    """Find and measure the lesions of a study.
+
+    `model` is a loaded model, or the path of a bundle, a run or an nnU-Net v2 model folder.
+    `on_tile(done, total)` is called after each tile of the network's window.
+    """
+    if model is None:
+        raise ModelError("no model was given, and none comes with petlesion yet; give the path of a bundle or run")
+    if not isinstance(model, Model):
+        model = load_model(Path(model))
+    probability = predict(study, model, settings.prediction, on_tile).probability
+    mask = lesion_mask(probability, settings)
+    return Segmentation(study, probability, mask, measure_lesions(mask, study.pet))
+
+
+def lesion_mask(probability: Volume, settings: SegmentationSettings) -> Volume:
+    """The voxels that are more probably lesion than not, without components that are too small (uint8)."""
+    likely = probability.array > _LESION_PROBABILITY
+    kept = remove_small_components(likely, settings.fewest_voxels(probability.voxel_volume_ml))
+    return probability.with_array(kept.astype(np.uint8))
