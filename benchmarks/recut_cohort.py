@@ -2,8 +2,8 @@
 
     python benchmarks/recut_cohort.py COHORT -o RECUT_COHORT [--copies 8] [--seed 1]
 
-Each study becomes one case as it is (source "as-is") and `--copies` cases with 0 to 50 mm taken off each of the
-six sides, independently (source "recut"). All cases of a study stay with its patient, so that no split
+Each study becomes one case as it is (source "as-is") and `--copies` cases with 0 to 50 mm taken off each of
+the six sides, independently (source "recut"). All cases of a study stay with its patient, so that no split
 separates them.
 """
 
