@@ -52,7 +52,9 @@ METHODS: Mapping[str, Callable[[Study], Mask]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cohort", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--fold", type=int, help="only the studies that this fold holds out")
