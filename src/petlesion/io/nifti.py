@@ -1,9 +1,9 @@
 """Image files in and out: NIfTI here, MHA and NRRD through ITK.
 
-A volume keeps the axes of its file; only the frame changes, from NIfTI's RAS to LPS millimetres. The place of
-a NIfTI image is its sform if the sform's code is not 0, else its qform (NIfTI-1 standard, "3D image orientation
-and location in space", as nibabel reads it). A file is refused if neither is set, if the two name different
-sides of the patient, or if the sform's voxel size is not the one in pixdim.
+A volume keeps the axes of its file; only the frame changes, from NIfTI's RAS to LPS millimetres. The place
+of a NIfTI image is its sform if the sform's code is not 0, else its qform (NIfTI-1 standard, "3D image
+orientation and location in space", as nibabel reads it). A file is refused if neither is set, if the two
+name different sides of the patient, or if the sform's voxel size is not the one in pixdim.
 """
 
 from __future__ import annotations
