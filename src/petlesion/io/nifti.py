@@ -76,6 +76,18 @@ def read_volume(path: str | Path) -> Volume:
         return Volume(_read_array(path, stream, header), header.grid.affine)
 
 
+def read_mask(path: str | Path) -> Volume:
+    """Read a lesion mask of 0 and 1 as bool; raises ValueRangeError, with the file's name, for others."""
+    volume = read_volume(path)
+    array = volume.array
+    if not _is_binary(array):
+        other = array[(array != 0) & (array != 1)][0]
+        raise ValueRangeError(
+            f"{path} has the value {other:g}, but a lesion mask is 0 or 1; choose the label that means lesion"
+        )
+    return volume.with_array(array.view(np.bool_) if array.itemsize == 1 else array != 0)
+
+
 def write_volume(path: str | Path, volume: Volume) -> None:
     """Write a volume in its own axes, whole or not at all; a mask becomes 0 and 1 in bytes.
 
@@ -253,6 +265,12 @@ def _scaled(array: Array, header: _Header) -> Array:
             values = values * np.float32(header.scale[0])
             values += np.float32(header.scale[1])
     return values
+
+
+def _is_binary(array: Array) -> bool:
+    if array.dtype.kind == "f":
+        return bool(((array == 0) | (array == 1)).all())
+    return bool(array.min() >= 0 and array.max() <= 1)
 
 
 def _storable(path: Path, array: Array) -> Array:

@@ -1,0 +1,178 @@
+"""Results as tables: Table 2 and Table 3 and the averages of a set, as text, CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from petlesion.errors import UsageError
+from petlesion.evaluation.compare import SCORINGS, Difference, ScoredRun
+from petlesion.evaluation.summary import Average, Summary, summarize
+from petlesion.experiments import PUBLISHED, Experiment, PublishedRow, PublishedScores
+
+Cell = str | int | float | Average | None
+
+METRIC_TITLES: Mapping[str, str] = {
+    "dice": "Dice",
+    "false_positive_volume_ml": "FP mL",
+    "false_negative_volume_ml": "FN mL",
+}
+_AVERAGES = ("dice", "false_positive_volume_ml", "false_negative_volume_ml")
+_TABLE_2_AVERAGES = ("dice", "false_negative_volume_ml", "false_positive_volume_ml")
+_SCORING_TITLES = {"cross_validation": "CV", "test": "test"}
+_LATEX_SPECIAL = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Titles of the columns, and rows of cells: text, a number, an average, or None for nothing."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    def as_text(self) -> list[list[str]]:
+        """The rows as text: three decimals, an average with its 95 % interval in brackets."""
+        return [[_text(cell) for cell in row] for row in self.rows]
+
+
+def summary_table(summaries: Mapping[str, Summary], title: str = "set") -> Table:
+    """One row per summary, under the name that it has in the mapping."""
+    columns = (title, "studies", "with lesions", "undefined Dice", *(METRIC_TITLES[m] for m in _AVERAGES))
+    rows = (
+        (name, s.studies, s.studies_with_lesions, s.undefined_dice, *(getattr(s, m) for m in _AVERAGES))
+        for name, s in summaries.items()
+    )
+    return Table(columns, tuple(rows))
+
+
+def sweep_table(summaries: Mapping[int, Summary]) -> Table:
+    """Table 3: one row per smallest size in voxels."""
+    columns = ("min size", *(METRIC_TITLES[metric] for metric in _AVERAGES))
+    rows = ((size, *(getattr(summary, m) for m in _AVERAGES)) for size, summary in summaries.items())
+    return Table(columns, tuple(rows))
+
+
+def experiments_table(runs: Sequence[ScoredRun]) -> Table:
+    """Table 2: each run's settings and scores, and below it the paper's row of that name if there is one."""
+    columns = ["model", "epochs", "patch", "most features", "learning rate", "oversampling", "mirroring"]
+    for scoring in SCORINGS:
+        columns += [f"{_SCORING_TITLES[scoring]} {METRIC_TITLES[metric]}" for metric in _TABLE_2_AVERAGES]
+    rows: list[tuple[Cell, ...]] = []
+    for run in runs:
+        rows.append((run.name, *_settings(run.experiment), *_scores(run)))
+        published = PUBLISHED.get(run.name.removesuffix("-table2"))
+        if published is not None:
+            rows.append((f"{published.name} (paper)", *_settings(published), *_published_scores(published)))
+    return Table(tuple(columns), tuple(rows))
+
+
+def differences_table(differences: Mapping[str, Sequence[Difference]]) -> Table:
+    """One row per comparison and metric: the paired difference and Wilcoxon's p."""
+    columns = ("comparison", "metric", "studies", "difference", "p (Wilcoxon)")
+    rows = (
+        (name, METRIC_TITLES[d.metric], d.studies, Average(d.mean, d.ci95, d.studies), f"{d.p_value:.3g}")
+        for name, found in differences.items()
+        for d in found
+    )
+    return Table(columns, tuple(rows))
+
+
+def render(table: Table, style: str) -> str:
+    """Write a table as `csv`, `markdown` or `latex`; raises UsageError for another style."""
+    if style not in _RENDERERS:
+        raise UsageError(f"there is no table format {style!r}; choose one of {', '.join(_RENDERERS)}")
+    return _RENDERERS[style](table)
+
+
+def _settings(of: Experiment | PublishedRow) -> tuple[Cell, ...]:
+    patch = of.patch_size
+    return (
+        of.epochs,
+        "planned" if patch is None else _patch(patch),
+        of.max_features,
+        f"{of.learning_rate:g}",
+        f"{of.oversampling:.0%}".replace("%", " %"),
+        "yes" if of.mirroring else "no",
+    )
+
+
+def _patch(patch: int | tuple[int, int, int]) -> str:
+    sizes = (patch,) if isinstance(patch, int) else patch
+    return str(sizes[0]) if len(set(sizes)) == 1 else "×".join(map(str, sizes))
+
+
+def _scores(run: ScoredRun) -> list[Cell]:
+    cells: list[Cell] = []
+    for scoring in SCORINGS:
+        rows = run.scores.get(scoring)
+        summary = summarize(rows) if rows else None
+        cells += [summary and getattr(summary, metric) for metric in _TABLE_2_AVERAGES]
+    return cells
+
+
+def _published_scores(row: PublishedRow) -> list[Cell]:
+    cells: list[Cell] = []
+    for scoring in SCORINGS:
+        scores: PublishedScores | None = getattr(row, scoring)
+        cells += [scores and getattr(scores, metric) for metric in _TABLE_2_AVERAGES]
+    return cells
+
+
+def _text(cell: Cell) -> str:
+    if cell is None:
+        return "–"
+    if isinstance(cell, Average):
+        if cell.value is None or cell.ci95 is None:
+            return "–"
+        return f"{cell.value:.3f} [{cell.ci95[0]:.3f}, {cell.ci95[1]:.3f}]"
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+
+
+def _as_csv(table: Table) -> str:
+    """Plain numbers: an average takes three columns, itself and the ends of its interval."""
+    averaged = {index for row in table.rows for index, cell in enumerate(row) if isinstance(cell, Average)}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = (name.lower().replace(" ", "_") for name in table.columns)
+    writer.writerow(
+        part
+        for index, name in enumerate(names)
+        for part in ((name, f"{name}_ci95_low", f"{name}_ci95_high") if index in averaged else (name,))
+    )
+    for row in table.rows:
+        cells = (_csv_cells(cell) if index in averaged else [cell] for index, cell in enumerate(row))
+        writer.writerow("" if part is None else part for parts in cells for part in parts)
+    return text.getvalue()
+
+
+def _csv_cells(cell: Cell) -> list[Cell]:
+    if isinstance(cell, Average):
+        low, high = cell.ci95 or (None, None)
+        return [cell.value, low, high]
+    return [cell, None, None]
+
+
+def _as_markdown(table: Table) -> str:
+    lines = [table.columns, ["---", *["---:"] * (len(table.columns) - 1)], *table.as_text()]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def _as_latex(table: Table) -> str:
+    head = _latex_row(table.columns)
+    body = "".join(_latex_row(row) for row in table.as_text())
+    alignment = "l" + "r" * (len(table.columns) - 1)
+    return f"\\begin{{tabular}}{{{alignment}}}\n\\hline\n{head}\\hline\n{body}\\hline\n\\end{{tabular}}\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    escaped = ("".join(_LATEX_SPECIAL.get(letter, letter) for letter in cell) for cell in cells)
+    return " & ".join(escaped).replace("×", r"$\times$").replace("–", "--") + r" \\" + "\n"
+
+
+_RENDERERS: Mapping[str, Callable[[Table], str]] = {
+    "csv": _as_csv,
+    "markdown": _as_markdown,
+    "latex": _as_latex,
+}
