@@ -1,1 +1,1 @@
-"""What runs a network."""
+"""What runs a network: OpenVINO (the base install) or torch (the extra [train])."""

@@ -1,0 +1,209 @@
+"""Small nnU-Net v2 model folders with random weights, and stock nnU-Net's own answers with them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from petlesion.inference.backends.torch import build_network
+from petlesion.inference.preprocessing import channel_arrays, prepare, transposed_spacing
+from petlesion.inference.resampling import resize
+from petlesion.inference.tiling import all_tiles, pad_to_patch
+from petlesion.model.plan import Plan, plan_from_nnunet
+from petlesion.volume import Study
+
+STATISTICS = {
+    "0": {"mean": 30.0, "std": 90.0, "percentile_00_5": -800.0, "percentile_99_5": 300.0},
+    "1": {"mean": 7.0, "std": 8.0, "percentile_00_5": 1.0, "percentile_99_5": 50.0},
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a model folder of the tests is like; lengths in the order of the transposed array."""
+
+    patch: tuple[int, int, int] = (32, 32, 32)
+    spacing: tuple[float, float, float] = (4.0, 4.0, 4.0)
+    features: tuple[int, ...] = (8, 16, 16)
+    channels: tuple[str, ...] = ("CT", "PET")
+    schemes: tuple[str, ...] = ("CTNormalization", "ZScoreNormalization")
+    within_mask: bool = False
+    mirror_axes: tuple[int, ...] | None = None
+    transpose: tuple[int, int, int] = (0, 1, 2)
+    old_plans: bool = False
+    folds: tuple[str, ...] = ("0",)
+    labels: tuple[str, ...] = ("background", "lesion")
+
+
+def write_model_folder(path: Path, recipe: Recipe, study: Study | None = None, *, steps: int = 40) -> Path:
+    """Write plans.json, dataset.json and a checkpoint per fold, as nnU-Net's trainer does.
+
+    The weights are random, or briefly trained to find the lesions of `study`: then few voxels are so near to
+    0.5 that the half precision of stock nnU-Net's sums decides them.
+    """
+    path.mkdir(parents=True)
+    plans, dataset = plans_of(recipe), dataset_of(recipe)
+    (path / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
+    (path / "dataset.json").write_text(json.dumps(dataset), encoding="utf-8")
+    plan = plan_from_nnunet(plans, dataset, "3d_fullres")
+    for seed, fold in enumerate(recipe.folds):
+        torch.manual_seed(seed)
+        network = build_network(plans["configurations"]["3d_fullres"], plan)
+        if study is not None:
+            _train_briefly(network, study, plan, steps)
+        (path / f"fold_{fold}").mkdir()
+        checkpoint = _checkpoint(network, plans, dataset, recipe)
+        torch.save(checkpoint, path / f"fold_{fold}" / "checkpoint_final.pth")
+    return path
+
+
+def _checkpoint(
+    network: torch.nn.Module, plans: dict[str, Any], dataset: dict[str, Any], recipe: Recipe
+) -> dict[str, Any]:
+    return {
+        "network_weights": network.state_dict(),
+        "optimizer_state": {},
+        "grad_scaler_state": None,
+        "logging": {"mean_fg_dice": [np.float64(0.5)], "dice_per_class": [np.array([0.5])]},
+        "_best_ema": np.float64(0.5),
+        "current_epoch": 1,
+        "init_args": {
+            "plans": plans,
+            "configuration": "3d_fullres",
+            "fold": 0,
+            "dataset_json": dataset,
+            "device": torch.device("cpu"),
+        },
+        "trainer_name": "nnUNetTrainer",
+        "inference_allowed_mirroring_axes": recipe.mirror_axes,
+    }
+
+
+def _train_briefly(network: torch.nn.Module, study: Study, plan: Plan, steps: int) -> None:
+    spacing = transposed_spacing(study, plan)
+    assert study.reference is not None
+    reference = study.reference.reoriented(plan.orientation).array.transpose(plan.transpose)
+    image = prepare(channel_arrays(study, plan), spacing, plan).data
+    shape = image.shape[1:]
+    target = resize(reference.astype(np.float32), shape, spacing, plan.spacing_mm, plan.logit_interpolation)
+    image, _ = pad_to_patch(image, plan.patch_size)
+    target, _ = pad_to_patch(target[None], plan.patch_size)
+    tiles = all_tiles(target.shape[1:], plan.patch_size, 0.5)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    weight = torch.tensor([1.0, 10.0])
+    for step in range(steps):
+        tile = (slice(None), *tiles[(7 * step) % len(tiles)])
+        labels = torch.from_numpy(target[tile] > 0.5).long()
+        loss = torch.nn.functional.cross_entropy(network(torch.from_numpy(image[tile])[None]), labels, weight)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def dataset_of(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "channel_names": {str(i): name for i, name in enumerate(recipe.channels)},
+        "labels": {name: i for i, name in enumerate(recipe.labels)},
+        "numTraining": 3,
+        "file_ending": ".nii.gz",
+    }
+
+
+def plans_of(recipe: Recipe) -> dict[str, Any]:
+    configuration = {
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": list(recipe.patch),
+        "median_image_size_in_voxels": [64.0, 64.0, 64.0],
+        "spacing": list(recipe.spacing),
+        "normalization_schemes": list(recipe.schemes),
+        "use_mask_for_norm": [recipe.within_mask] * len(recipe.channels),
+        "resampling_fn_data": "resample_data_or_seg_to_shape",
+        "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
+        "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None},
+        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+        "resampling_fn_probabilities_kwargs": {
+            "is_seg": False,
+            "order": 1,
+            "order_z": 0,
+            "force_separate_z": None,
+        },
+        "batch_dice": False,
+    }
+    configuration.update(_old_architecture(recipe) if recipe.old_plans else _architecture(recipe))
+    statistics_key = "modality" if recipe.old_plans else "channel"
+    backward = [recipe.transpose.index(axis) for axis in range(3)]
+    return {
+        "dataset_name": "Dataset901_Test",
+        "plans_name": "nnUNetPlans",
+        "original_median_spacing_after_transp": list(recipe.spacing),
+        "original_median_shape_after_transp": [64, 64, 64],
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": list(recipe.transpose),
+        "transpose_backward": backward,
+        "configurations": {"3d_fullres": configuration},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        f"foreground_intensity_properties_{'by' if recipe.old_plans else 'per'}_{statistics_key}": STATISTICS,
+    }
+
+
+def _architecture(recipe: Recipe) -> dict[str, Any]:
+    stages = len(recipe.features)
+    return {
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": {
+                "n_stages": stages,
+                "features_per_stage": list(recipe.features),
+                "conv_op": "torch.nn.modules.conv.Conv3d",
+                "kernel_sizes": [[3, 3, 3]] * stages,
+                "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
+                "n_conv_per_stage": [2] * stages,
+                "n_conv_per_stage_decoder": [2] * (stages - 1),
+                "conv_bias": True,
+                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+                "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+                "dropout_op": None,
+                "dropout_op_kwargs": None,
+                "nonlin": "torch.nn.LeakyReLU",
+                "nonlin_kwargs": {"inplace": True},
+            },
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        }
+    }
+
+
+def _old_architecture(recipe: Recipe) -> dict[str, Any]:
+    stages = len(recipe.features)
+    return {
+        "UNet_class_name": "PlainConvUNet",
+        "UNet_base_num_features": recipe.features[0],
+        "unet_max_num_features": recipe.features[-1],
+        "n_conv_per_stage_encoder": [2] * stages,
+        "n_conv_per_stage_decoder": [2] * (stages - 1),
+        "num_pool_per_axis": [stages - 1] * 3,
+        "pool_op_kernel_sizes": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
+        "conv_kernel_sizes": [[3, 3, 3]] * stages,
+    }
+
+
+def stock_prediction(
+    folder: Path, study: Study, *, mirror: bool = False, folds: Sequence[str] = ("0",)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stock nnUNetPredictor's mask and lesion probability [z, y, x] of a study whose axes lie in LPS."""
+    predictor = nnUNetPredictor(use_mirroring=mirror, device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(folder), tuple(folds))
+    channels = predictor.dataset_json["channel_names"].values()
+    images = {"CT": study.ct, "PET": study.pet}
+    data = np.stack([images[name].array for name in channels]).astype(np.float32)
+    properties = {"spacing": list(study.pet.spacing_mm)}
+    mask, probabilities = predictor.predict_single_npy_array(data, properties, None, None, True)
+    return mask.astype(bool), probabilities[1]
