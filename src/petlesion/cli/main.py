@@ -7,7 +7,7 @@ import sys
 import typer
 
 from petlesion._version import __version__
-from petlesion.cli import cohort
+from petlesion.cli import cohort, experiment, plan, train
 from petlesion.errors import PetlesionError
 
 # Heavy imports stand inside the commands' bodies, so that `--help` answers at once.
@@ -37,6 +37,9 @@ def _root(
 
 
 app.add_typer(cohort.app)
+app.add_typer(experiment.app)
+app.command()(plan.plan)
+app.command()(train.train)
 
 
 def main() -> None:

@@ -1,0 +1,66 @@
+"""petlesion experiment: the paper's training configurations, and what runs of them gave."""
+
+from __future__ import annotations
+
+import typer
+
+from petlesion.cli.console import print_json, print_table
+
+app = typer.Typer(
+    name="experiment",
+    help="The paper's training configurations (Tables 1 and 2), and what runs of them gave.",
+    no_args_is_help=True,
+)
+
+_AS_JSON = typer.Option(False, "--json", help="Print JSON in place of a table.")
+_CHANGES = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+
+
+@app.command("list")
+def list_experiments(as_json: bool = _AS_JSON) -> None:
+    """List the experiments."""
+    from petlesion.experiments import EXPERIMENTS, Experiment
+
+    if as_json:
+        print_json([experiment.as_dict() for experiment in EXPERIMENTS.values()])
+        return
+
+    def row(experiment: Experiment) -> list[str]:
+        return [
+            experiment.name,
+            str(experiment.epochs),
+            _patch(experiment.patch_size),
+            str(experiment.max_features),
+            f"{experiment.learning_rate:g}",
+            f"{experiment.oversampling:.0%} {experiment.oversampling_kind}",
+            "yes" if experiment.mirroring else "no",
+        ]
+
+    columns = ("experiment", "epochs", "patch", "most features", "learning rate", "oversampling", "mirroring")
+    print_table(columns, [row(experiment) for experiment in EXPERIMENTS.values()])
+
+
+@app.command()
+def show(
+    name: str = typer.Argument(..., help="Name of the experiment."),
+    changes: list[str] = _CHANGES,
+    as_json: bool = _AS_JSON,
+) -> None:
+    """Show every setting of an experiment and where its value comes from."""
+    from petlesion.experiments import find_experiment, sources_of, with_settings
+
+    experiment = with_settings(find_experiment(name), changes)
+    settings, sources = experiment.as_dict(), sources_of(experiment)
+    if as_json:
+        print_json({"experiment": settings, "sources": sources})
+        return
+    del settings["name"]
+    settings["patch_size"] = _patch(experiment.patch_size)
+    settings["mirroring"] = "yes" if experiment.mirroring else "no"
+    print_table(
+        (name, "value", "source"), [[key, str(value), sources[key]] for key, value in settings.items()]
+    )
+
+
+def _patch(patch_size: tuple[int, int, int] | None) -> str:
+    return "×".join(map(str, patch_size)) if patch_size else "planned"

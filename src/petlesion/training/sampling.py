@@ -1,0 +1,141 @@
+"""Batches of augmented patches, drawn by nnU-Net's data loader.
+
+Batch n of a run is drawn with random states derived from (seed, fold, n) alone. So it is the same whichever
+process draws it, however many do, and whether or not the training was interrupted before it.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from torch.utils.data import DataLoader, Dataset
+
+from petlesion.experiments import Experiment
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _ChannelView:
+    """Some channels of an array on disk, read only where they are sliced."""
+
+    array: Any
+    channels: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.channels), *self.array.shape[1:])
+
+    def __getitem__(self, place: tuple[slice, ...]) -> Any:
+        return np.stack([self.array[(channel, *place[1:])] for channel in self.channels])
+
+
+class SelectedChannels(nnUNetDatasetBlosc2):  # type: ignore[misc]
+    """Preprocessed cases of which only some channels are seen."""
+
+    def __init__(self, folder: Path, case_ids: Sequence[str], channels: Sequence[int]) -> None:
+        super().__init__(str(folder), list(case_ids))
+        self.channels = tuple(channels)
+
+    def load_case(self, identifier: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+        """Arrays (channels, *space) of the image and of the reference, nothing, and the case's properties."""
+        data, reference, previous, properties = super().load_case(identifier)
+        if self.channels != tuple(range(data.shape[0])):
+            data = _ChannelView(data, self.channels)
+        return data, reference, previous, properties
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where patches come from and how they are drawn: nnU-Net's loader with its transforms."""
+
+    loader: nnUNetDataLoader
+    batches_per_epoch: int
+
+
+def patch_loader(
+    cases: nnUNetDatasetBlosc2,
+    experiment: Experiment,
+    patches: tuple[Sequence[int], Sequence[int]],
+    label_manager: Any,
+    transforms: Any,
+) -> nnUNetDataLoader:
+    """nnU-Net's loader with the experiment's oversampling.
+
+    `patches` are the sizes that are cut from a case and that are left after augmentation. With oversampling
+    `last` the last patches of a batch are centred on a lesion voxel, as many as the share rounds to; with
+    `probabilistic` each patch is, with that probability.
+    """
+    cut, final = patches
+    return nnUNetDataLoader(
+        cases,
+        experiment.batch_size,
+        list(cut),
+        list(final),
+        label_manager,
+        oversample_foreground_percent=experiment.oversampling,
+        probabilistic_oversampling=experiment.oversampling_kind == "probabilistic",
+        transforms=transforms,
+    )
+
+
+class Batches(Dataset[Batch]):
+    """All batches of a run by number: in each epoch first those to train on, then those to validate with."""
+
+    def __init__(self, training: Stream, validation: Stream, seeds: tuple[int, int]) -> None:
+        self.training = training
+        self.validation = validation
+        self.seeds = seeds
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in one epoch, of both kinds."""
+        return self.training.batches_per_epoch + self.validation.batches_per_epoch
+
+    def __getitem__(self, number: int) -> Batch:
+        """Draw batch `number`; it does not depend on those drawn before it."""
+        seed_everything(*self.seeds, number)
+        trains = number % self.per_epoch < self.training.batches_per_epoch
+        stream = self.training if trains else self.validation
+        batch: Batch = stream.loader.generate_train_batch()
+        return batch
+
+
+def seed_everything(*entropy: int) -> None:
+    """Seed Python's, NumPy's and torch's global random states from a few numbers."""
+    python, numpy, torch_ = np.random.SeedSequence(entropy).generate_state(3)
+    random.seed(int(python))
+    np.random.seed(int(numpy))  # noqa: NPY002 - nnU-Net draws from the global state
+    torch.manual_seed(int(torch_))
+
+
+def iterate_batches(batches: Batches, numbers: range, *, workers: int, pin_memory: bool) -> Iterator[Batch]:
+    """Draw the batches of those numbers, in order, ahead of time in `workers` processes.
+
+    The processes end with the one that started them, however that ends.
+    """
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        prefetch_factor=max(2, 6 // workers) if workers else None,
+        worker_init_fn=_one_thread,
+        multiprocessing_context="forkserver" if workers else None,
+    )
+    return iter(loader)
+
+
+def _one_thread(_: int) -> None:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)

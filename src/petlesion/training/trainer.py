@@ -1,0 +1,378 @@
+"""One trainer for all experiments: nnU-Net's network, augmentation and schedule in a loop that resumes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
+
+from petlesion.cohort.layout import Cohort, Fold
+from petlesion.errors import CohortError, UsageError
+from petlesion.experiments import Experiment
+from petlesion.training.augmentation import MIRROR_AXES, build_augmentation
+from petlesion.training.checkpoint import (
+    BEST_NAME,
+    FINAL_NAME,
+    LATEST_NAME,
+    duplicate,
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+)
+from petlesion.training.jsonfile import read_json
+from petlesion.training.losses import build_loss
+from petlesion.training.nnunet import CONFIGURATION
+from petlesion.training.planning import (
+    INPUT_CHANNELS,
+    build_network,
+    plan_experiment,
+    select_input,
+)
+from petlesion.training.precision import Computation, choose_computation, choose_device, prepare_network
+from petlesion.training.preprocessing import PreprocessedCohort
+from petlesion.training.run import PROGRESS_NAME, ProgressFile, Run, run_folder
+from petlesion.training.sampling import (
+    Batch,
+    Batches,
+    SelectedChannels,
+    Stream,
+    iterate_batches,
+    patch_loader,
+    seed_everything,
+)
+
+_WEIGHT_DECAY = 3e-5
+_MOMENTUM = 0.99
+_LARGEST_GRADIENT_NORM = 12
+_EMA_DECAY = 0.9
+_LESION = 1
+# The trainer whose network it is: stock nnU-Net looks it up by name to build the network anew.
+_STOCK_TRAINER = "nnUNetTrainer"
+_INITIALISATION = 2**31
+
+
+def _no_progress(what: str, steps: int) -> AbstractContextManager[Callable[[], None]]:
+    return nullcontext(lambda: None)
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch brought; `pseudo_dice` is over the patches drawn from held-out studies.
+
+    `waited` is the share of the epoch's time in which the network waited for data; `seconds_left` the time
+    that the epochs to come will take at the pace of this one.
+    """
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    val_loss: float
+    pseudo_dice: float | None
+    ema_pseudo_dice: float | None
+    learning_rate: float
+    seconds: float
+    waited: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How and where to compute; nothing here changes what is learnt, except for rounding."""
+
+    device: str = "auto"
+    preprocessed: Path | None = None
+    processes: int | None = None
+    on_epoch: Callable[[EpochReport], None] = lambda report: None
+    say: Callable[[str], None] = lambda sentence: None
+    # Called with what is done and in how many steps; yields the function to call after each.
+    progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]] = _no_progress
+
+
+def train(
+    cohort: Cohort,
+    experiment: Experiment,
+    fold: int,
+    results: Path,
+    options: TrainingOptions = TrainingOptions(),
+) -> Path:
+    """Train one fold of an experiment and return its folder; a killed training goes on from its last epoch.
+
+    What is planned and preprocessed already is used again; a fold that is finished is left as it is. Raises
+    UsageError for a fold or device that is not there, ExperimentError if the run was begun with other
+    settings, CohortError if the cohort has changed since.
+    """
+    run, data_folder = prepare_run(cohort, experiment, results, options)
+    folds = cohort.folds
+    if fold not in range(len(folds)):
+        raise UsageError(f"{cohort.folder}: there is no fold {fold}; choose one of 0 to {len(folds) - 1}")
+    fold_folder = run.fold_folder(fold)
+    if (fold_folder / FINAL_NAME).exists():
+        return fold_folder
+    fold_folder.mkdir(parents=True, exist_ok=True)
+    computation = choose_computation(choose_device(options.device), experiment.precision)
+    options.say(f"fold {fold}: {computation.describe()}")
+    batches = build_batches(run, folds[fold], data_folder, fold)
+    training = _Training(run, fold, computation)
+    training.resume()
+    training.finish(batches, options)
+    return fold_folder
+
+
+def prepare_run(
+    cohort: Cohort, experiment: Experiment, results: Path, options: TrainingOptions
+) -> tuple[Run, Path]:
+    """Plan and preprocess a cohort for an experiment; return its run and the folder of its arrays."""
+    processes = options.processes or len(os.sched_getaffinity(0))
+    prepared = PreprocessedCohort.at(cohort, options.preprocessed or results / "preprocessed")
+    plan = plan_experiment(prepared.plan(processes), experiment)
+    stored = read_json(cohort.folder / "dataset.json")
+    run = Run(
+        run_folder(results, cohort.name, experiment), experiment, *select_input(plan, stored, experiment)
+    )
+    run.write()
+    if missing := len(prepared.missing_cases(plan)):
+        with options.progress("preprocessing", missing) as advance:
+            prepared.preprocess(plan, processes, advance)
+    return run, prepared.data_folder(plan)
+
+
+def build_batches(run: Run, fold: Fold, data_folder: Path, number: int) -> Batches:
+    """All batches of a fold's training, by number."""
+    experiment = run.experiment
+    manager = PlansManager(run.plan)
+    configuration = manager.get_configuration(CONFIGURATION)
+    labels = manager.get_label_manager(run.dataset_json)
+    augmentation = build_augmentation(configuration, mirroring=experiment.mirroring)
+    channels = INPUT_CHANNELS[experiment.input]
+    patch = tuple(configuration.patch_size)
+
+    def stream(case_ids: tuple[str, ...], cut: tuple[int, ...], transforms: Any, batches: int) -> Stream:
+        cases = SelectedChannels(data_folder, case_ids, channels)
+        return Stream(patch_loader(cases, experiment, (cut, patch), labels, transforms), batches)
+
+    return Batches(
+        stream(fold.train, augmentation.cut_size, augmentation.training, experiment.iterations),
+        stream(fold.validation, patch, augmentation.validation, experiment.validation_iterations),
+        (experiment.seed, number),
+    )
+
+
+class _Training:
+    """The state of one fold's training: weights, optimizer, schedule and what the epochs brought."""
+
+    def __init__(self, run: Run, fold: int, computation: Computation) -> None:
+        experiment = run.experiment
+        configuration = PlansManager(run.plan).get_configuration(CONFIGURATION)
+        self.run = run
+        self.fold = fold
+        self.folder = run.fold_folder(fold)
+        self.computation = computation
+        seed_everything(experiment.seed, fold, _INITIALISATION)
+        self.network = build_network(run.plan, run.dataset_json, deep_supervision=True)
+        self.compute = prepare_network(self.network, computation)
+        self.loss = build_loss(
+            experiment.loss,
+            batch_dice=configuration.batch_dice,
+            outputs=len(configuration.pool_op_kernel_sizes) - 1,
+        )
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            experiment.learning_rate,
+            weight_decay=_WEIGHT_DECAY,
+            momentum=_MOMENTUM,
+            nesterov=True,
+        )
+        self.schedule = PolyLRScheduler(self.optimizer, experiment.learning_rate, experiment.epochs)
+        self.scaler = torch.amp.GradScaler(computation.device.type, enabled=computation.scales_gradients)
+        self.progress = ProgressFile(self.folder / PROGRESS_NAME)
+        self.records: list[dict[str, Any]] = []
+        self.best: float | None = None
+
+    def resume(self) -> None:
+        """Go back to the last checkpoint, if there is one."""
+        path = self.folder / LATEST_NAME
+        epochs = 0
+        if path.exists():
+            checkpoint = load_checkpoint(path, self.computation.device)
+            self.network.load_state_dict(checkpoint["network_weights"])
+            self.optimizer.load_state_dict(checkpoint["optimizer_state"])
+            self.scaler.load_state_dict(checkpoint["grad_scaler_state"] or {})
+            self.best = checkpoint["_best_ema"]
+            restore_random_states(checkpoint["random_states"], self.computation.device)
+            epochs = checkpoint["current_epoch"]
+        self.records = self.progress.keep_epochs_before(epochs)
+        if len(self.records) != epochs:
+            raise CohortError(
+                f"{self.progress.path}: does not hold the {epochs} epochs of {path.name}; "
+                "remove the fold's folder to train it anew"
+            )
+
+    def finish(self, batches: Batches, options: TrainingOptions) -> None:
+        """Train the epochs that are left and write the final checkpoint."""
+        experiment = self.run.experiment
+        numbers = range(len(self.records) * batches.per_epoch, experiment.epochs * batches.per_epoch)
+        cuda = self.computation.device.type == "cuda"
+        workers = _worker_count(cuda)
+        source = iterate_batches(batches, numbers, workers=workers, pin_memory=cuda)
+        for epoch in range(len(self.records), experiment.epochs):
+            report = self._epoch(epoch, source)
+            self.records.append(asdict(report))
+            self.progress.append(self.records[-1])
+            self._save(report)
+            options.on_epoch(report)
+        duplicate(self.folder / LATEST_NAME, self.folder / FINAL_NAME)
+
+    def _epoch(self, epoch: int, source: Iterator[Batch]) -> EpochReport:
+        experiment = self.run.experiment
+        clock = _Clock()
+        self.schedule.step(epoch)
+        self.network.train()
+        train_losses = [self.train_step(clock.wait_for(source)) for _ in range(experiment.iterations)]
+        self.network.eval()
+        counts = np.zeros(3)
+        val_losses = []
+        for _ in range(experiment.validation_iterations):
+            loss, overlap = self.validation_step(clock.wait_for(source))
+            val_losses.append(loss)
+            counts += overlap
+        seconds = clock.seconds
+        pseudo_dice = float(2 * counts[0] / (2 * counts[0] + counts[1] + counts[2])) if counts.any() else None
+        return EpochReport(
+            epoch=epoch,
+            epochs=experiment.epochs,
+            train_loss=float(np.mean(train_losses)),
+            val_loss=float(np.mean(val_losses)),
+            pseudo_dice=pseudo_dice,
+            ema_pseudo_dice=self._average(pseudo_dice),
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            seconds=seconds,
+            waited=clock.waited / seconds,
+            seconds_left=seconds * (experiment.epochs - epoch - 1),
+        )
+
+    def train_step(self, batch: Batch) -> float:
+        """One step of the optimizer; returns the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._loss_of(*self._forward(batch))
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT_NORM)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def validation_step(self, batch: Batch) -> tuple[float, tuple[int, int, int]]:
+        """The loss, and how many voxels are lesion in both, in the prediction only, in the reference only."""
+        outputs, targets = self._forward(batch)
+        predicted = outputs[0].argmax(1) == _LESION
+        reference = targets[0][:, 0] == _LESION
+        both = int((predicted & reference).sum())
+        overlap = (both, int(predicted.sum()) - both, int(reference.sum()) - both)
+        return float(self._loss_of(outputs, targets)), overlap
+
+    def _forward(self, batch: Batch) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        device = self.computation.device
+        data = batch["data"].to(device, non_blocking=True, memory_format=torch.channels_last_3d)
+        targets = [target.to(device, non_blocking=True) for target in batch["target"]]
+        autocast = self.computation.autocast
+        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+            outputs = self.compute(data)
+        return outputs, targets
+
+    def _loss_of(self, outputs: list[torch.Tensor], targets: list[torch.Tensor]) -> torch.Tensor:
+        loss: torch.Tensor = self.loss([output.float() for output in outputs], targets)
+        return loss
+
+    def _average(self, pseudo_dice: float | None) -> float | None:
+        """nnU-Net's running average of the pseudo Dice, by which the best checkpoint is chosen."""
+        former = self.records[-1]["ema_pseudo_dice"] if self.records else None
+        if pseudo_dice is None or former is None:
+            return former if pseudo_dice is None else pseudo_dice
+        return float(_EMA_DECAY * former + (1 - _EMA_DECAY) * pseudo_dice)
+
+    def _save(self, report: EpochReport) -> None:
+        average = report.ema_pseudo_dice
+        is_best = average is not None and (self.best is None or average > self.best)
+        if is_best:
+            self.best = average
+        save_checkpoint(self.folder / LATEST_NAME, self._checkpoint())
+        if is_best or not (self.folder / BEST_NAME).exists():
+            duplicate(self.folder / LATEST_NAME, self.folder / BEST_NAME)
+
+    def _checkpoint(self) -> dict[str, Any]:
+        """nnU-Net's entries, and the random states."""
+        weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        return {
+            "network_weights": weights,
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": self.scaler.state_dict(),
+            "logging": _as_nnunet_logs(self.records),
+            "_best_ema": self.best,
+            "current_epoch": len(self.records),
+            "init_args": {
+                "plans": self.run.plan,
+                "configuration": CONFIGURATION,
+                "fold": self.fold,
+                "dataset_json": self.run.dataset_json,
+            },
+            "trainer_name": _STOCK_TRAINER,
+            "inference_allowed_mirroring_axes": MIRROR_AXES if self.run.experiment.mirroring else None,
+            "random_states": random_states(self.computation.device),
+        }
+
+
+class _Clock:
+    """Measures an epoch, and how much of it was spent waiting for batches."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.waited = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def wait_for(self, source: Iterator[Batch]) -> Batch:
+        started = time.perf_counter()
+        batch = next(source)
+        self.waited += time.perf_counter() - started
+        return batch
+
+
+def _worker_count(cuda: bool) -> int:
+    """Processes that draw batches: on CUDA nnU-Net's dozen if there are cores for them, else one."""
+    cores = len(os.sched_getaffinity(0))
+    if not cuda:
+        return 1 if cores > 1 else 0
+    return max(1, min(12, cores - 1))
+
+
+def _as_nnunet_logs(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The records in the form of nnU-Net's logger, which its checkpoints hold."""
+    nan = float("nan")
+    dice = [nan if record["pseudo_dice"] is None else record["pseudo_dice"] for record in records]
+    ema = [nan if record["ema_pseudo_dice"] is None else record["ema_pseudo_dice"] for record in records]
+    seconds = np.array([record["seconds"] for record in records])
+    ends = np.cumsum(seconds)
+    return {
+        "mean_fg_dice": dice,
+        "ema_fg_dice": ema,
+        "dice_per_class_or_region": [[value] for value in dice],
+        "train_losses": [record["train_loss"] for record in records],
+        "val_losses": [record["val_loss"] for record in records],
+        "lrs": [record["learning_rate"] for record in records],
+        "epoch_start_timestamps": (ends - seconds).tolist(),
+        "epoch_end_timestamps": ends.tolist(),
+    }
