@@ -273,7 +273,7 @@ def _body_size(dataset: Dataset, suv_type: str, warnings: list[str]) -> BodySize
 
 def _radiopharmaceutical(datasets: Sequence[Dataset]) -> Dataset:
     """The one injection of the series."""
-    items = [dataset.get("RadiopharmaceuticalInformationSequence") or () for dataset in datasets]
+    items = [list(dataset.get("RadiopharmaceuticalInformationSequence") or []) for dataset in datasets]
     if not all(items):
         raise SuvError(
             "RadiopharmaceuticalInformationSequence (0054,0016) is absent, but it holds dose and half-life; "
@@ -284,8 +284,7 @@ def _radiopharmaceutical(datasets: Sequence[Dataset]) -> Dataset:
     if len(doses) > 1:
         raise SuvError(
             "RadionuclideTotalDose (0018,1074) holds several doses, and nothing says which one is imaged; "
-            "export "
-            "the series with one injection"
+            "export the series with one injection"
         )
     first: Dataset = items[0][0]
     return first
