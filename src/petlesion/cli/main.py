@@ -7,7 +7,17 @@ import sys
 import typer
 
 from petlesion._version import __version__
-from petlesion.cli import cohort, experiment, plan, train
+from petlesion.cli import (
+    cohort,
+    evaluate,
+    experiment,
+    experiment_tables,
+    plan,
+    postprocess,
+    summarize,
+    sweep,
+    train,
+)
 from petlesion.errors import PetlesionError
 
 # Heavy imports stand inside the commands' bodies, so that `--help` answers at once.
@@ -38,8 +48,14 @@ def _root(
 
 app.add_typer(cohort.app)
 app.add_typer(experiment.app)
+experiment.app.command()(experiment_tables.compare)
+experiment.app.command()(experiment_tables.figure)
 app.command()(plan.plan)
 app.command()(train.train)
+app.command()(postprocess.postprocess)
+app.command()(evaluate.evaluate)
+app.command()(summarize.summarize)
+app.command()(sweep.sweep)
 
 
 def main() -> None:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import wilcoxon
 
 from petlesion.errors import CohortError, ExperimentError, InputError
-from petlesion.evaluation.metrics import StudyMetrics, read_metrics
-from petlesion.evaluation.summary import METRICS, bootstrap_interval, patient_groups
+from petlesion.evaluation.metrics import Counts, StudyMetrics, read_metrics
+from petlesion.evaluation.summary import (
+    METRICS,
+    Floats,
+    Summary,
+    bootstrap_interval,
+    patient_groups,
+    summarize,
+)
 from petlesion.experiments import Experiment
 
-# Where a run keeps its scores, beside each scoring's predictions/.
+# Where a run keeps its scores: <run>/<scoring>/metrics.csv, beside <run>/<scoring>/predictions/.
 SCORINGS = ("cross_validation", "test")
 METRICS_NAME = "metrics.csv"
 EXPERIMENT_NAME = "experiment.json"
@@ -29,20 +38,31 @@ class ScoredRun:
     experiment: Experiment
     scores: Mapping[str, Sequence[StudyMetrics]]
 
+    def summaries(self, patients: Mapping[str, str] | None = None) -> dict[str, Summary]:
+        """The averages of each scoring that the run has."""
+        return {scoring: summarize(rows, patients) for scoring, rows in self.scores.items()}
+
 
 @dataclass(frozen=True)
 class Difference:
-    """How a metric differs between two experiments on the studies that both have scored.
+    """How a metric differs between two runs on the studies that both have scored.
 
-    `mean` is the second minus the first, with the 95 % interval of a paired bootstrap; `p_value` is that of
-    Wilcoxon's signed-rank test, two-sided.
+    `mean` is the second run's minus the first's, with the 95 % interval of a paired bootstrap; `p_value` is
+    that of Wilcoxon's signed-rank test, two-sided.
     """
 
+    first: str
+    second: str
+    scoring: str
     metric: str
     studies: int
     mean: float
     ci95: tuple[float, float]
     p_value: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The difference as plain data."""
+        return {**asdict(self), "ci95": list(self.ci95)}
 
 
 def metrics_path(run: str | Path, scoring: str) -> Path:
@@ -50,59 +70,71 @@ def metrics_path(run: str | Path, scoring: str) -> Path:
     return Path(run) / scoring / METRICS_NAME
 
 
-def predictions_folder(run: str | Path, scoring: str) -> Path:
-    """Where a run keeps the masks that `metrics_path` scores."""
-    return Path(run) / scoring / "predictions"
+def read_runs(folders: Sequence[str | Path]) -> list[ScoredRun]:
+    """Read runs' experiments and the metrics that they have; runs of one experiment go by their folders.
 
-
-def read_run(folder: str | Path) -> ScoredRun:
-    """Read a run's experiment and the metrics that it has.
-
-    Raises CohortError for a folder that is no run or has no metrics, FormatError for metrics that cannot be
-    read.
+    Raises CohortError for a folder that is no run or has no metrics, and FormatError for metrics that
+    cannot be read.
     """
-    folder = Path(folder)
-    scores = {
-        scoring: read_metrics(metrics_path(folder, scoring))
-        for scoring in SCORINGS
-        if metrics_path(folder, scoring).is_file()
-    }
-    experiment = _read_experiment(folder / EXPERIMENT_NAME)
-    if not scores:
-        raise CohortError(
-            f"{folder} holds no {SCORINGS[0]}/{METRICS_NAME} and no {SCORINGS[1]}/{METRICS_NAME}; "
-            "predict and evaluate the run first"
+    experiments = [_read_experiment(Path(folder) / EXPERIMENT_NAME) for folder in folders]
+    times = Counter(experiment.name for experiment in experiments)
+    return [
+        ScoredRun(
+            experiment.name if times[experiment.name] == 1 else str(folder), experiment, _scores(folder)
         )
-    return ScoredRun(experiment.name, experiment, scores)
+        for folder, experiment in zip(folders, experiments, strict=True)
+    ]
 
 
-def compare_metrics(
-    first: Sequence[StudyMetrics], second: Sequence[StudyMetrics], patients: Mapping[str, str] | None = None
+def compare_runs(
+    first: ScoredRun, second: ScoredRun, patients: Mapping[str, str] | None = None
 ) -> list[Difference]:
-    """Compare two experiments study by study; metrics that no common study has are left out.
+    """Compare two runs study by study, in each scoring that both have; metrics without a value are left out.
 
-    Raises InputError where they have no study in common.
+    Raises InputError where a scoring has no study in common.
     """
-    others = {row.case_id: row for row in second}
-    pairs = [(row, others[row.case_id]) for row in first if row.case_id in others]
-    if not pairs:
-        raise InputError("the two experiments have no study in common; evaluate both on the same cohort")
-    groups = patient_groups([row.case_id for row, _ in pairs], patients)
     differences = []
-    for metric, value in METRICS.items():
-        values = np.array([[_or_nan(value(row)) for row in pair] for pair in pairs])
-        change = values[:, 1] - values[:, 0]
-        if np.isfinite(change).any():
-            differences.append(_difference(metric, change, groups))
+    for scoring in SCORINGS:
+        if scoring not in first.scores or scoring not in second.scores:
+            continue
+        pairs = _common_studies(first, second, scoring)
+        groups = patient_groups([row.case_id for row, _ in pairs], patients)
+        for metric, value in METRICS.items():
+            change = np.array([_or_nan(value(other)) - _or_nan(value(row)) for row, other in pairs])
+            if np.isfinite(change).any():
+                facts = _paired_statistics(change, groups)
+                differences.append(Difference(first.name, second.name, scoring, metric, *facts))
     return differences
 
 
-def _difference(metric: str, change: np.ndarray, groups: np.ndarray) -> Difference:
+def _common_studies(
+    first: ScoredRun, second: ScoredRun, scoring: str
+) -> list[tuple[StudyMetrics, StudyMetrics]]:
+    others = {row.case_id: row for row in second.scores[scoring]}
+    pairs = [(row, others[row.case_id]) for row in first.scores[scoring] if row.case_id in others]
+    if not pairs:
+        raise InputError(
+            f"{first.name} and {second.name} have no study of {scoring} in common; "
+            "compare runs on the same cohort"
+        )
+    return pairs
+
+
+def _paired_statistics(change: Floats, groups: Counts) -> tuple[int, float, tuple[float, float], float]:
     present = change[np.isfinite(change)]
     p_value = float(wilcoxon(present).pvalue) if present.any() else 1.0
-    return Difference(
-        metric, len(present), float(present.mean()), bootstrap_interval(change, groups), p_value
-    )
+    return len(present), float(present.mean()), bootstrap_interval(change, groups), p_value
+
+
+def _scores(folder: str | Path) -> dict[str, list[StudyMetrics]]:
+    paths = {scoring: metrics_path(folder, scoring) for scoring in SCORINGS}
+    scores = {scoring: read_metrics(path) for scoring, path in paths.items() if path.is_file()}
+    if not scores:
+        raise CohortError(
+            f"{folder} holds neither {SCORINGS[0]}/{METRICS_NAME} nor {SCORINGS[1]}/{METRICS_NAME}; "
+            "predict and evaluate the run first"
+        )
+    return scores
 
 
 def _read_experiment(path: Path) -> Experiment:

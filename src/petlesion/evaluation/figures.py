@@ -49,11 +49,16 @@ def size_histogram(reference: Sequence[float], predicted: Sequence[float]) -> Fi
     return figure
 
 
+def check_ending(path: Path) -> None:
+    """Raise UsageError for a path that is neither PNG nor SVG."""
+    if path.suffix.lower() not in FIGURE_ENDINGS:
+        raise UsageError(f"{path} is no picture that can be drawn; give a name ending in .png or .svg")
+
+
 def write_figure(path: str | Path, figure: Figure) -> None:
     """Write a figure as PNG or SVG, the same bytes each time; raises UsageError for another ending."""
     path = Path(path)
-    if path.suffix.lower() not in FIGURE_ENDINGS:
-        raise UsageError(f"{path} is no picture that can be drawn; give a name ending in .png or .svg")
+    check_ending(path)
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
     with matplotlib.rc_context({"svg.hashsalt": "petlesion"}), atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=150, metadata=metadata)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from petlesion.errors import UsageError
 from petlesion.evaluation.compare import SCORINGS, Difference, ScoredRun
-from petlesion.evaluation.summary import Average, Summary, summarize
+from petlesion.evaluation.summary import Average, Summary
 from petlesion.experiments import PUBLISHED, Experiment, PublishedRow, PublishedScores
 
 Cell = str | int | float | Average | None
@@ -21,8 +21,17 @@ METRIC_TITLES: Mapping[str, str] = {
 }
 _AVERAGES = ("dice", "false_positive_volume_ml", "false_negative_volume_ml")
 _TABLE_2_AVERAGES = ("dice", "false_negative_volume_ml", "false_positive_volume_ml")
-_SCORING_TITLES = {"cross_validation": "CV", "test": "test"}
-_LATEX_SPECIAL = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
+SCORING_TITLES = {"cross_validation": "CV", "test": "test"}
+_LATEX_SPECIAL = {
+    "−": "$-$",
+    "%": r"\%",
+    "_": r"\_",
+    "&": r"\&",
+    "#": r"\#",
+    "$": r"\$",
+    "{": r"\{",
+    "}": r"\}",
+}
 
 
 @dataclass(frozen=True)
@@ -54,29 +63,40 @@ def sweep_table(summaries: Mapping[int, Summary]) -> Table:
     return Table(columns, tuple(rows))
 
 
-def experiments_table(runs: Sequence[ScoredRun]) -> Table:
+def experiments_table(runs: Sequence[ScoredRun], patients: Mapping[str, str] | None = None) -> Table:
     """Table 2: each run's settings and scores, and below it the paper's row of that name if there is one."""
     columns = ["model", "epochs", "patch", "most features", "learning rate", "oversampling", "mirroring"]
     for scoring in SCORINGS:
-        columns += [f"{_SCORING_TITLES[scoring]} {METRIC_TITLES[metric]}" for metric in _TABLE_2_AVERAGES]
+        columns += [f"{SCORING_TITLES[scoring]} {METRIC_TITLES[metric]}" for metric in _TABLE_2_AVERAGES]
     rows: list[tuple[Cell, ...]] = []
     for run in runs:
-        rows.append((run.name, *_settings(run.experiment), *_scores(run)))
-        published = PUBLISHED.get(run.name.removesuffix("-table2"))
+        rows.append((run.name, *_settings(run.experiment), *_averages(run.summaries(patients))))
+        published = published_row(run.experiment)
         if published is not None:
-            rows.append((f"{published.name} (paper)", *_settings(published), *_published_scores(published)))
+            scores = {scoring: getattr(published, scoring) for scoring in SCORINGS}
+            rows.append((f"{published.name} (paper)", *_settings(published), *_averages(scores)))
     return Table(tuple(columns), tuple(rows))
 
 
-def differences_table(differences: Mapping[str, Sequence[Difference]]) -> Table:
+def differences_table(differences: Sequence[Difference]) -> Table:
     """One row per comparison and metric: the paired difference and Wilcoxon's p."""
     columns = ("comparison", "metric", "studies", "difference", "p (Wilcoxon)")
     rows = (
-        (name, METRIC_TITLES[d.metric], d.studies, Average(d.mean, d.ci95, d.studies), f"{d.p_value:.3g}")
-        for name, found in differences.items()
-        for d in found
+        (
+            f"{d.second} − {d.first}",
+            f"{SCORING_TITLES[d.scoring]} {METRIC_TITLES[d.metric]}",
+            d.studies,
+            Average(d.mean, d.ci95, d.studies),
+            f"{d.p_value:.3g}",
+        )
+        for d in differences
     )
     return Table(columns, tuple(rows))
+
+
+def published_row(experiment: Experiment) -> PublishedRow | None:
+    """The paper's row of Table 2 of which an experiment is a repetition, by its name."""
+    return PUBLISHED.get(experiment.name.removesuffix("-table2"))
 
 
 def render(table: Table, style: str) -> str:
@@ -103,21 +123,10 @@ def _patch(patch: int | tuple[int, int, int]) -> str:
     return str(sizes[0]) if len(set(sizes)) == 1 else "×".join(map(str, sizes))
 
 
-def _scores(run: ScoredRun) -> list[Cell]:
-    cells: list[Cell] = []
-    for scoring in SCORINGS:
-        rows = run.scores.get(scoring)
-        summary = summarize(rows) if rows else None
-        cells += [summary and getattr(summary, metric) for metric in _TABLE_2_AVERAGES]
-    return cells
-
-
-def _published_scores(row: PublishedRow) -> list[Cell]:
-    cells: list[Cell] = []
-    for scoring in SCORINGS:
-        scores: PublishedScores | None = getattr(row, scoring)
-        cells += [scores and getattr(scores, metric) for metric in _TABLE_2_AVERAGES]
-    return cells
+def _averages(scores: Mapping[str, Summary | PublishedScores | None]) -> list[Cell]:
+    return [
+        getattr(scores.get(scoring), metric, None) for scoring in SCORINGS for metric in _TABLE_2_AVERAGES
+    ]
 
 
 def _text(cell: Cell) -> str:

@@ -1,0 +1,110 @@
+"""Which mask files a command works on: one file, a folder of them, or pairs of prediction and reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from petlesion.errors import CohortError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from petlesion.cohort.layout import Cohort
+    from petlesion.evaluation.metrics import Overlap
+
+
+@dataclass(frozen=True)
+class MaskPair:
+    """A study's predicted mask and its reference; a missing one is None."""
+
+    case_id: str
+    prediction: Path | None
+    reference: Path | None
+
+    def overlap(self) -> Overlap:
+        """Read both masks at once and compare them; every error names the files."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from petlesion.errors import GeometryError
+        from petlesion.evaluation.metrics import overlap_of
+        from petlesion.io.nifti import read_mask
+
+        if self.prediction is None:
+            raise InputError(f"{self.reference} has no prediction; predict {self.case_id} too")
+        if self.reference is None:
+            raise InputError(f"{self.prediction} has no reference of the same name; add or remove one")
+        with ThreadPoolExecutor(2) as pool:
+            prediction, reference = pool.map(read_mask, (self.prediction, self.reference))
+        try:
+            return overlap_of(prediction, reference)
+        except GeometryError as error:
+            raise GeometryError(f"{self.prediction}: {error}") from None
+
+
+def mask_files(path: Path) -> dict[str, Path]:
+    """Return a mask file, or all image files of a folder, by name without image endings.
+
+    Raises InputError for a path that does not exist, a folder without images, and two images of one name.
+    """
+    from petlesion.io.nifti import image_stem, is_image
+
+    if path.is_file():
+        return {image_stem(path): path}
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist; give a mask file or a folder of them")
+    files: dict[str, Path] = {}
+    for file in sorted(path.iterdir()):
+        if not file.is_file() or not is_image(file) or file.name.startswith("."):
+            continue
+        if image_stem(file) in files:
+            raise InputError(f"{file} and {files[image_stem(file)]} have one name; keep one of them")
+        files[image_stem(file)] = file
+    if not files:
+        raise InputError(f"{path} holds no image; give a folder of .nii.gz, .nii, .mha or .nrrd files")
+    return files
+
+
+def mask_pairs(prediction: Path, reference: Path) -> list[MaskPair]:
+    """Pair two files, two folders by the names in them, or a folder of predictions with a cohort.
+
+    Of a cohort, the test set and each fold are expected to be whole as soon as one of their cases is
+    predicted.
+    """
+    predicted = mask_files(prediction)
+    if prediction.is_file() != reference.is_file():
+        raise UsageError(f"{prediction} and {reference} are a file and a folder; give two of one kind")
+    if prediction.is_file():
+        case_id = next(iter(predicted))
+        return [MaskPair(case_id, prediction, reference)]
+    if (reference / "cases.csv").is_file():
+        from petlesion.cohort.layout import Cohort
+
+        references = _references_of(Cohort.open(reference), set(predicted))
+    else:
+        references = mask_files(reference)
+    names = sorted(predicted.keys() | references.keys())
+    return [MaskPair(name, predicted.get(name), references.get(name)) for name in names]
+
+
+def open_cohort(cases: Path) -> Cohort:
+    """Open the cohort of which `cases` is the cases.csv or the folder."""
+    from petlesion.cohort.layout import Cohort
+
+    if cases.is_file() and cases.name != "cases.csv":
+        raise CohortError(f"{cases} is no cases.csv; give the cases.csv of a cohort, or the cohort's folder")
+    return Cohort.open(cases.parent if cases.is_file() else cases)
+
+
+def patients_of(cases: Path | None) -> dict[str, str] | None:
+    """Whose a case is, by case id; None without a cases.csv."""
+    if cases is None:
+        return None
+    return {case.case_id: case.patient_id for case in open_cohort(cases).cases}
+
+
+def _references_of(cohort: Cohort, predicted: set[str]) -> dict[str, Path]:
+    groups = [{case.case_id for case in cohort.test_cases}]
+    if predicted & {case.case_id for case in cohort.training_cases}:
+        groups += [set(fold.validation) for fold in cohort.folds]
+    expected = set().union(*(group for group in groups if group & predicted))
+    return {case_id: cohort.label_path(case_id) for case_id in expected}
