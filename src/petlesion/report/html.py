@@ -13,7 +13,7 @@ from petlesion._version import __version__
 from petlesion.errors import GeometryError, ValueRangeError
 from petlesion.io.atomic import write_text
 from petlesion.lesions import LesionTable
-from petlesion.report.body import body_box, cropped, number_lesions
+from petlesion.report.body import Box, body_box, cropped, number_lesions
 from petlesion.report.layers import (
     Layer,
     compress,
@@ -91,7 +91,7 @@ def _render(study: Study, mask: Volume, table: LesionTable, facts: ReportFacts) 
     if facts.uncertainty is not None:
         layers["uncertainty"] = fraction_layer(cropped(facts.uncertainty.reoriented(), box).array)
     data = {
-        "grid": _grid_as_json(pet),
+        "grid": _grid_as_json(pet, study.pet, box),
         "layers": encode_layers(layers),
         "numbers": encode_numbers(numbers.array),
         "projections": _projections_as_json(maximum_projections(pet, numbers), layers["pet"]),
@@ -112,12 +112,14 @@ def _render(study: Study, mask: Volume, table: LesionTable, facts: ReportFacts) 
     )
 
 
-def _grid_as_json(pet: Volume) -> dict[str, Any]:
-    """Shape and spacing (z, y, x), and the affine from index (x, y, z) to LPS mm by rows."""
+def _grid_as_json(shown: Volume, pet: Volume, box: Box) -> dict[str, Any]:
+    """Shape and spacing (z, y, x), the affine from index (x, y, z) to LPS mm by rows, and the place in the PET."""
     return {
-        "shape": list(pet.shape),
-        "spacing": [round(spacing, 6) for spacing in pet.spacing_mm],
-        "affine": [[round(float(value), 6) for value in row] for row in pet.affine[:3]],
+        "shape": list(shown.shape),
+        "spacing": [round(spacing, 6) for spacing in shown.spacing_mm],
+        "affine": [[round(float(value), 6) for value in row] for row in shown.affine[:3]],
+        "first": [part.start for part in box],
+        "fullShape": list(pet.shape),
     }
 
 

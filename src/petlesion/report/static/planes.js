@@ -110,8 +110,9 @@ export function createPlaneView(canvas, name, study, state) {
   }
 
   function drawCrosshair(cursor, ratio) {
-    const x = toScreen(across, cursor[across.axis]);
-    const y = toScreen(down, cursor[down.axis]);
+    // In the middle of a canvas pixel a thin line is sharp.
+    const x = Math.floor(toScreen(across, cursor[across.axis])) + 0.5;
+    const y = Math.floor(toScreen(down, cursor[down.axis])) + 0.5;
     const gap = 8 * ratio;
     const path = new Path2D();
     for (const [x0, y0, x1, y1] of [
@@ -125,6 +126,12 @@ export function createPlaneView(canvas, name, study, state) {
     context.stroke(path);
   }
 
+  // Counted in the whole study, of which the page shows the body alone.
+  function sliceName(slice) {
+    const { first, fullShape } = study.grid;
+    return `${first[plane.fixed] + slice + 1} / ${fullShape[plane.fixed]}`;
+  }
+
   function drawTexts(slice, ratio) {
     const [left, right, top, bottom] = plane.edges;
     const pad = 6 * ratio;
@@ -133,7 +140,7 @@ export function createPlaneView(canvas, name, study, state) {
     const texts = [
       [left, pad, height / 2, "left", "middle"], [right, width - pad, height / 2, "right", "middle"],
       [top, width / 2, pad, "center", "top"], [bottom, width / 2, height - pad, "center", "bottom"],
-      [`${slice + 1} / ${study.grid.shape[plane.fixed]}`, pad, height - pad, "left", "bottom"],
+      [sliceName(slice), pad, height - pad, "left", "bottom"],
     ];
     for (const [text, x, y, align, baseline] of texts) {
       Object.assign(context, { textAlign: align, textBaseline: baseline });

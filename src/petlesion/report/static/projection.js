@@ -63,8 +63,8 @@ export function createProjectionView(canvas, caption, offset, study, state) {
 
   function drawCrosshair(frame, cursor, ratio) {
     const [column, row] = project(frame, cursor);
-    const x = layout.left + (column + 0.5) * layout.scale;
-    const y = layout.top + (row + 0.5) * layout.scale;
+    const x = Math.floor(layout.left + (column + 0.5) * layout.scale) + 0.5;
+    const y = Math.floor(layout.top + (row + 0.5) * layout.scale) + 0.5;
     const path = new Path2D();
     const [inner, outer] = [9 * ratio, 18 * ratio];
     for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
