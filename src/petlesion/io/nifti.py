@@ -222,7 +222,7 @@ def _qform(path: Path, header: Any) -> tuple[npt.NDArray[np.float64], int]:
 
 
 def _check_same_sides(path: Path, sform: npt.NDArray[np.float64], qform: npt.NDArray[np.float64]) -> None:
-    sides = [checked_grid(path, (1, 1, 1), affine).orientation for affine in (sform, qform)]
+    sides = [checked_grid(path, (1, 1, 1), _RAS_TO_LPS @ affine).orientation for affine in (sform, qform)]
     if sides[0] != sides[1]:
         raise GeometryError(
             f"{path} has a sform that says {sides[0]} and a qform that says {sides[1]}; "
