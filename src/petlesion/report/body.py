@@ -18,7 +18,7 @@ _BODY_SHARE = 0.002
 
 
 def body_box(study: Study, mask: Mask) -> Box:
-    """The box (z, y, x) around the body and all lesions, with a margin; the whole image where nothing stands out."""
+    """The box (z, y, x) around body and lesions, with a margin; the whole image where nothing stands out."""
     body = (study.pet.array > _BODY_SUV) | mask
     if study.ct is not None:
         body |= study.ct.array > _BODY_HU

@@ -36,9 +36,9 @@ _MODULES = ("colours.js", "volume.js", "state.js", "planes.js", "projection.js",
 class ReportFacts:
     """What a report tells beside images and lesions. All texts are shown as they are, never as markup.
 
-    `created` is the time in ISO 8601. `model` and `conversion` are shown as lists of names and values. `warnings`
-    are added to the study's own; `flag` is one sentence that asks the reader for special care. `uncertainty` holds
-    values from 0 to 1 on the PET's grid.
+    `created` is the time in ISO 8601. `model` and `conversion` are shown as lists of names and values.
+    `warnings` are added to the study's own; `flag` is one sentence that asks the reader for special care.
+    `uncertainty` holds values from 0 to 1 on the PET's grid.
     """
 
     created: str
@@ -51,12 +51,15 @@ class ReportFacts:
     uncertainty: Volume | None = None
 
 
-def write_report(path: str | Path, study: Study, mask: Volume, table: LesionTable, facts: ReportFacts) -> None:
+def write_report(
+    path: str | Path, study: Study, mask: Volume, table: LesionTable, facts: ReportFacts
+) -> None:
     """Write a study's report as one HTML file that needs no network.
 
-    `mask` is the lesions' mask on the PET's grid and `table` what was measured on it. The same input gives the
-    same file. Raises GeometryError where a grid does not fit or the PET is a single slice, ValueRangeError where the PET
-    or CT is not finite, StudyError where the table does not belong to the mask.
+    `mask` is the lesions' mask on the PET's grid and `table` what was measured on it. The same input gives
+    the same file. Raises GeometryError where a grid does not fit or the PET is a single slice,
+    ValueRangeError where the PET or CT is not finite, StudyError where the table does not belong to the
+    mask.
     """
     _check(study, mask, facts.uncertainty)
     write_text(path, _render(study, mask, table, facts))
@@ -65,7 +68,7 @@ def write_report(path: str | Path, study: Study, mask: Volume, table: LesionTabl
 def _check(study: Study, mask: Volume, uncertainty: Volume | None) -> None:
     if min(study.pet.shape) < 2:
         raise GeometryError(
-            f"study {study.name}: a PET of shape {study.pet.shape} is a single slice; a report needs a volume"
+            f"study {study.name}: a PET of shape {study.pet.shape} is a single slice; give a whole volume"
         )
     for what, other in (("mask", mask), ("uncertainty", uncertainty)):
         if other is not None and not other.grid.matches(study.pet.grid):
@@ -76,7 +79,8 @@ def _check(study: Study, mask: Volume, uncertainty: Volume | None) -> None:
     for what, image in (("PET", study.pet), ("CT", study.ct), ("uncertainty", uncertainty)):
         if image is not None and not np.isfinite(image.array).all():
             raise ValueRangeError(
-                f"study {study.name}: the {what} has voxels that are not finite numbers; convert the study again"
+                f"study {study.name}: the {what} has voxels that are not finite numbers; "
+                "convert the study again"
             )
 
 
@@ -113,7 +117,7 @@ def _render(study: Study, mask: Volume, table: LesionTable, facts: ReportFacts) 
 
 
 def _grid_as_json(shown: Volume, pet: Volume, box: Box) -> dict[str, Any]:
-    """Shape and spacing (z, y, x), the affine from index (x, y, z) to LPS mm by rows, and the place in the PET."""
+    """Shape and spacing (z, y, x), the affine from index (x, y, z) to LPS mm, and the place in the PET."""
     return {
         "shape": list(shown.shape),
         "spacing": [round(spacing, 6) for spacing in shown.spacing_mm],

@@ -1,7 +1,8 @@
 """Volumes as a page carries them: bytes of quantised levels, compressed, in base64.
 
-A byte is an index into `levels`, the values in SUV or HU, which lie closer together where a reader's windows are
-narrow. Where a study is too large for a page, voxels are averaged in blocks, the CT's before the PET's.
+A byte is an index into `levels`, the values in SUV or HU, which lie closer together where a reader's
+windows are narrow. Where a study is too large for a page, voxels are averaged in blocks, the CT's before
+the PET's.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _COARSENINGS: tuple[Factors, ...] = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 3, 3),
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A volume as levels [z, y, x] and the steps of `resolution` by which a value is rounded before it is looked up."""
+    """A volume [z, y, x], the levels to store it in, and the step to which a value is rounded before."""
 
     array: Array
     levels: Levels
@@ -57,7 +58,7 @@ def fraction_layer(array: Array) -> Layer:
 
 
 def encode_layers(layers: dict[str, Layer]) -> dict[str, dict[str, Any]]:
-    """For each layer: shape, factors (voxels of the study per cell, z y x), levels, and data (base64 of gzip)."""
+    """For each layer: shape, factors (voxels per cell, z y x), levels, and data (base64 of gzip)."""
     factors = _affordable_factors(layers)
     return {name: _encode_layer(layer, factors[name]) for name, layer in layers.items()}
 
@@ -81,7 +82,8 @@ def quantised(layer: Layer, factors: Factors) -> Bytes:
     # A table of all steps is an order of magnitude faster than a search for each voxel.
     middles = (layer.levels[1:] + layer.levels[:-1]) / 2
     nearest = np.searchsorted(middles, np.arange(lowest, highest + 1) * layer.resolution).astype(np.uint8)
-    return nearest[steps - lowest]
+    cells: Bytes = nearest[steps - lowest]
+    return cells
 
 
 def _encode_layer(layer: Layer, factors: Factors) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def _encode_layer(layer: Layer, factors: Factors) -> dict[str, Any]:
 
 
 def _affordable_factors(layers: dict[str, Layer]) -> dict[str, Factors]:
-    """The finest blocks for which all layers together stay within the budget, judged by a sample of slices."""
+    """The finest blocks with which all layers together stay within the budget, by a sample of slices."""
     for step in range(2 * len(_COARSENINGS) - 1):
         ct, others = _COARSENINGS[(step + 1) // 2], _COARSENINGS[step // 2]
         factors = {name: ct if name == "ct" else others for name in layers}
@@ -113,7 +115,7 @@ def _estimated_bytes(layer: Layer, factors: Factors) -> int:
         len(gzip.compress(quantised(Layer(part, layer.levels, layer.resolution), factors).data, _GZIP_LEVEL))
         for part in (layer.array[start : start + factors[0]] for start in starts)
     )
-    return sample * blocks // len(starts)
+    return int(sample * blocks // len(starts))
 
 
 def _block_means(array: npt.NDArray[np.float32], factors: Factors) -> npt.NDArray[np.float32]:

@@ -20,8 +20,9 @@ _EXPORT = re.compile(r"^export ", re.MULTILINE)
 def render_page(template: str, *, styles: Sequence[str], modules: Sequence[str], **context: Any) -> str:
     """Fill a template of this package; all values are escaped.
 
-    `styles` and `modules` name files in `static/`, in the order in which they build on one another. The page's
-    policy allows this style and this program and forbids every request (Content Security Policy Level 3, W3C).
+    `styles` and `modules` name files in `static/`, in the order in which they build on one another. The
+    page's policy allows this style and this program and forbids every request (Content Security Policy
+    Level 3, W3C).
     """
     style = "\n".join(_static(name) for name in styles)
     program = "\n".join(_as_part(_static(name)) for name in modules)
@@ -64,7 +65,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
-    # Sorted keys keep pages equal; Jinja's tojson writes <, >, & and ' so that no text can end the script element.
+    # tojson escapes <, >, & and ', so that no text ends the script element; sorted keys keep pages equal.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
     return environment
 

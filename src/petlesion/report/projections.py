@@ -1,7 +1,7 @@
 """Maximum intensity projections of a PET that turn about the patient's long axis, with its lesions in colour.
 
-Seen at 0° the patient faces the reader, with the right side on the left of the picture; at 90° the reader looks at
-the left side, with the nose to the left. Pixels are square and measure `pixel_mm` on each side.
+Seen at 0° the patient faces the reader, with the right side on the left of the picture; at 90° the reader
+looks at the left side, with the nose to the left. Pixels are square and measure `pixel_mm` on each side.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ _FRAME_MS = 100
 class Projections:
     """Frames [angle, row, column]; row 0 is at the head, frame k is seen at k · 360° / frames.
 
-    `suv` is the highest SUV along each ray. `lesions` is the number of the lesion that is met first, 0 for none,
-    and `depth` how deep it lies (0 at the reader's side, 255 at the far side). `centre_mm` is where the axis of
-    rotation and the middle of row 0 lie, (z, y, x) in mm along the PET's axes from the centre of its first voxel.
+    `suv` is the highest SUV along each ray. `lesions` is the number of the lesion that is met first, 0 for
+    none, and `depth` how deep it lies (0 at the reader's side, 255 at the far side). `centre_mm` is where
+    the axis of rotation and the middle of row 0 lie, (z, y, x) in mm along the PET's axes from the centre
+    of its first voxel.
     """
 
     suv: Floats
@@ -52,15 +53,17 @@ class Projections:
 def maximum_projections(
     pet: Volume, lesions: Volume, *, angles: int = ANGLES, pixel_mm: float = PIXEL_MM
 ) -> Projections:
-    """Project a PET (SUV) and its lesions (their numbers from 1, or a mask) at `angles` angles over a full turn.
+    """Project a PET (SUV) and its lesions (numbers from 1, or a mask) at `angles` angles over a full turn.
 
-    Both may be in any orientation; they are turned to LPS first. Raises UsageError for an odd number of angles
-    and GeometryError where the two grids differ.
+    Both may be in any orientation; they are turned to LPS first. Raises UsageError for an odd number of
+    angles and GeometryError where the two grids differ.
     """
     if angles < 2 or angles % 2:
         raise UsageError(f"{angles} angles cannot be projected; give an even number from 2")
     if not lesions.grid.matches(pet.grid):
-        raise GeometryError(f"the lesions' grid {lesions.shape} is not the PET's {pet.shape} or lies elsewhere")
+        raise GeometryError(
+            f"the lesions' grid {lesions.shape} is not the PET's {pet.shape} or lies elsewhere"
+        )
     pet, lesions = pet.reoriented(), lesions.reoriented()
     scene = _scene(pet, lesions.array, pixel_mm)
     turns = [2 * np.pi * index / angles for index in range(angles)]
@@ -78,14 +81,15 @@ def maximum_projections(
 
 
 def draw(projections: Projections, index: int, *, window_suv: float = WINDOW_SUV) -> Picture:
-    """Return frame `index` as RGB [row, column, 3]: inverted grey from 0 to `window_suv`, lesions in colour."""
+    """Return a frame as RGB [row, column, 3]: inverted grey from 0 to `window_suv`, lesions in colour."""
     brightness = 1 - np.clip(projections.suv[index] / window_suv, 0, 1)
     depth = projections.depth[index] / 255
     opacity = FRONT_OPACITY + (BACK_OPACITY - FRONT_OPACITY) * depth
     opacity = np.where(projections.lesions[index] > 0, opacity, 0)[..., None]
     colour = np.array(LESION_COLOUR, dtype=np.float32)
     mixed = brightness[..., None] * 255 * (1 - opacity) + colour * opacity
-    return np.round(mixed).astype(np.uint8)
+    picture: Picture = np.round(mixed).astype(np.uint8)
+    return picture
 
 
 def draw_pair(projections: Projections, *, window_suv: float = WINDOW_SUV) -> Picture:
@@ -112,7 +116,13 @@ def write_gif(path: str | Path, projections: Projections, *, window_suv: float =
     first, *others = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     with atomic_file(path) as temporary:
         first.save(
-            temporary, format="GIF", save_all=True, append_images=others, duration=_FRAME_MS, loop=0, disposal=1
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=others,
+            duration=_FRAME_MS,
+            loop=0,
+            disposal=1,
         )
 
 
@@ -125,8 +135,8 @@ def _enlarged(picture: Picture, scale: int) -> Image.Image:
 class _Scene:
     """The PET and its lesions on cubes of `pixel_mm`, as columns along the patient's long axis.
 
-    `suv` and `lesions` are [y, x, z] with a margin of one empty column; `axis` (y, x) is where the axis of rotation
-    stands, and `radius` reaches from it to the farthest column of the body, all in pixels.
+    `suv` and `lesions` are [y, x, z] with a margin of one empty column; `axis` (y, x) is where the axis of
+    rotation stands, and `radius` reaches from it to the farthest column of the body, all in pixels.
     """
 
     suv: Floats
@@ -153,7 +163,8 @@ def _scene(pet: Volume, numbers: Array, pixel_mm: float) -> _Scene:
         suv = np.moveaxis(np.tensordot(weights, suv, axes=(1, axis)), 0, axis)
     coarse = _coarse_numbers(numbers, counts, [pixel_mm / s for s in pet.spacing_mm])
     margin = ((1, 1), (1, 1), (0, 0))
-    suv, coarse = (np.pad(part.transpose(1, 2, 0), margin) for part in (suv, coarse))
+    suv = np.pad(suv.transpose(1, 2, 0), margin)
+    coarse = np.pad(coarse.transpose(1, 2, 0), margin)
     body = ((suv > _BODY_SUV) | (coarse > 0)).any(axis=2)
     y, x = np.nonzero(body if body.any() else np.ones_like(body))
     axis_y, axis_x = (y.min() + y.max()) / 2, (x.min() + x.max()) / 2
@@ -162,7 +173,7 @@ def _scene(pet: Volume, numbers: Array, pixel_mm: float) -> _Scene:
 
 
 def _centre_mm(scene: _Scene, pet: Volume, pixel_mm: float) -> tuple[float, float, float]:
-    """Return (z, y, x) in mm from the centre of the first voxel: the top row's middle, on the axis of rotation."""
+    """Return the middle of the top row, on the axis of rotation, in mm (z, y, x) from the first voxel."""
     # The first cube starts where the first voxel starts; the margin stands one cube before it.
     first = [(pixel_mm - spacing) / 2 for spacing in pet.spacing_mm]
     z = first[0] + (scene.shape[2] - 1) * pixel_mm
@@ -172,12 +183,13 @@ def _centre_mm(scene: _Scene, pet: Volume, pixel_mm: float) -> tuple[float, floa
 
 def _resampling(old_count: int, old_mm: float, new_count: int, new_mm: float) -> Floats:
     """Weights [new, old] of a linear interpolation that averages where the new grid is the coarser one."""
-    new_centres = (np.arange(new_count) + 0.5) * new_mm
-    old_centres = (np.arange(old_count) + 0.5) * old_mm
+    new_centres = (np.arange(new_count, dtype=np.float32) + 0.5) * new_mm
+    old_centres = (np.arange(old_count, dtype=np.float32) + 0.5) * old_mm
     distance = np.abs(new_centres[:, None] - old_centres)
-    weights = np.clip(1 - distance / max(old_mm, new_mm), 0, None)
+    weights: Floats = np.clip(1 - distance / max(old_mm, new_mm), 0, None)
     weights[weights.sum(axis=1) == 0, -1] = 1
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
 
 
 def _coarse_numbers(numbers: Array, counts: list[int], ratios: list[float]) -> npt.NDArray[np.uint16]:
@@ -197,7 +209,7 @@ def _coarse_numbers(numbers: Array, counts: list[int], ratios: list[float]) -> n
 
 
 def _project_suv(scene: _Scene, turn: float) -> Floats:
-    """Highest SUV along parallel rays [row, column], interpolated between the four columns around each point."""
+    """Highest SUV along parallel rays [row, column], interpolated between four columns at each point."""
     columns = scene.suv.reshape(-1, scene.shape[2])
     frame = np.zeros((len(scene.offsets), scene.shape[2]), dtype=np.float32)
     for step in scene.offsets:
@@ -214,7 +226,7 @@ def _project_suv(scene: _Scene, turn: float) -> Floats:
 def _project_lesions(scene: _Scene, turn: float) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint8]]:
     """Lesion met first along parallel rays, and its depth, both [row, column]."""
     columns = scene.lesions.reshape(-1, scene.shape[2])
-    used = columns.any(axis=1)
+    used = np.any(columns, axis=1, keepdims=True)[:, 0]
     offsets = scene.offsets
     numbers = np.zeros((len(offsets), scene.shape[2]), dtype=np.uint16)
     depth = np.zeros(numbers.shape, dtype=np.uint8)
@@ -232,7 +244,7 @@ def _project_lesions(scene: _Scene, turn: float) -> tuple[npt.NDArray[np.uint16]
 
 
 def _ray_points(scene: _Scene, turn: float, step: np.float32) -> tuple[Floats, Floats]:
-    """Where the rays of a frame's columns are after `step`: (y, x) in the scene, outside points on its margin."""
+    """Where the rays of a frame are after `step`: (y, x) in the scene, points outside of it on its margin."""
     y = scene.axis[0] + scene.offsets * np.sin(turn) + step * np.cos(turn)
     x = scene.axis[1] + scene.offsets * np.cos(turn) - step * np.sin(turn)
     rows, columns, _ = scene.shape
