@@ -9,6 +9,7 @@ import typer
 from petlesion._version import __version__
 from petlesion.cli import (
     cohort,
+    convert,
     evaluate,
     experiment,
     experiment_tables,
@@ -50,6 +51,7 @@ app.add_typer(cohort.app)
 app.add_typer(experiment.app)
 experiment.app.command()(experiment_tables.compare)
 experiment.app.command()(experiment_tables.figure)
+app.command()(convert.convert)
 app.command()(plan.plan)
 app.command()(train.train)
 app.command()(postprocess.postprocess)

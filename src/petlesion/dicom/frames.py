@@ -42,7 +42,7 @@ _CORRECTIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image plane: its file, its number there (from 0), the header of a single slice, its object's frames."""
+    """One image plane: its file, its number (from 0) among the file's `count`, a single slice's header."""
 
     file: DicomFile
     number: int

@@ -120,7 +120,7 @@ def _to_index(points: Points, grid: Grid) -> Points:
 
 
 def _structure_mask(contours: Sequence[Points], grid: Grid) -> Mask:
-    """Fill each slice from the nearest plane of contours, if it lies no further than half a step between planes."""
+    """Fill each slice from the nearest plane of contours that is within half a step between planes."""
     mask = np.zeros(grid.shape, dtype=bool)
     if not contours:
         return mask
@@ -136,7 +136,9 @@ def _structure_mask(contours: Sequence[Points], grid: Grid) -> Mask:
     for z in range(grid.shape[0]):
         nearest = planes[np.abs(planes - z).argmin()]
         if abs(nearest - z) <= reach + 1e-3:
-            here = [contours[i] for i in np.flatnonzero(np.abs(heights - nearest) <= _FLATNESS_VOXELS)]
+            here = [
+                contours[i] for i in np.flatnonzero(np.abs(heights - nearest) <= _FLATNESS_VOXELS).tolist()
+            ]
             mask[z] = _fill(here, grid.shape[1:])
     return mask
 
@@ -152,14 +154,17 @@ def _distinct(heights: Points) -> Points:
 def _fill(contours: Sequence[Points], shape: tuple[int, int]) -> Mask:
     """Even-odd fill: in each row, count the edges that lie to the left of each voxel's centre."""
     rows, columns = shape
+    start = np.concatenate([points[:, :2] for points in contours])
+    end = np.concatenate([np.roll(points[:, :2], -1, axis=0) for points in contours])
+    # An edge crosses the rows from its lower end up to, but without, its upper end.
+    low = np.clip(np.ceil(np.minimum(start[:, 1], end[:, 1])), 0, rows).astype(np.int64)
+    high = np.clip(np.ceil(np.maximum(start[:, 1], end[:, 1])), 0, rows).astype(np.int64)
+    lengths = np.maximum(high - low, 0)
+    edge = np.repeat(np.arange(len(start)), lengths)
+    row = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + low[edge]
+    slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
+    x = start[edge, 0] + (row - start[edge, 1]) * slope
     crossings = np.zeros((rows, columns + 1), dtype=np.int64)
-    for points in contours:
-        x0, y0 = points[:, 0], points[:, 1]
-        x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
-        for edge in np.flatnonzero(y0 != y1):
-            low, high = sorted((y0[edge], y1[edge]))
-            row = np.arange(max(int(np.ceil(low)), 0), min(int(np.ceil(high)), rows))
-            x = x0[edge] + (row - y0[edge]) * (x1[edge] - x0[edge]) / (y1[edge] - y0[edge])
-            crossings[row, np.clip(np.ceil(x), 0, columns).astype(np.int64)] += 1
+    np.add.at(crossings, (row, np.clip(np.ceil(x), 0, columns).astype(np.int64)), 1)
     filled: Mask = np.cumsum(crossings, axis=1)[:, :columns] % 2 == 1
     return filled

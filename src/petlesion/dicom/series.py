@@ -27,6 +27,7 @@ _SPACING_TOLERANCE = 0.05
 _NOTABLE_VARIATION = 0.005
 _SAME_PLACE = 0.01
 _GAP = 1.5
+_LARGEST_DRIFT = 0.5
 _MOST_VOXELS = 2**30
 _LONGEST_SIDE = 4096
 
@@ -243,6 +244,13 @@ def _check_steps(series: Series, slices: Sequence[Frame], heights: Vector) -> li
                 "the "
                 "series to even steps"
             )
+    even = np.linspace(heights[0], heights[-1], len(heights))
+    drift = np.abs(heights - even)
+    if drift.max() > _LARGEST_DRIFT * nominal:
+        raise SeriesError(
+            f"{series}: {slices[int(drift.argmax())].name} lies {drift.max():.2f} mm from where even steps "
+            "would put it; resample the series to even steps"
+        )
     if np.abs(steps - nominal).max() <= _NOTABLE_VARIATION * nominal:
         return []
     return [f"slice spacing varies from {steps.min():.3f} to {steps.max():.3f} mm; its mean was taken"]
