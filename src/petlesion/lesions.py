@@ -39,7 +39,7 @@ CSV_COLUMNS = (
 
 _CONNECTIVITY = 18
 _ROUNDING = 1e-6
-_COLUMNS_PER_VOXEL = 24
+_COLUMNS_PER_VOXEL = 48
 
 
 @dataclass(frozen=True)
