@@ -96,3 +96,36 @@ def check(
         say(f"{folder}: {len(cohort.cases)} cases, {len(problems)} problems")
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def simulate(
+    output: Path = _OUTPUT,
+    count: int = typer.Option(40, "-n", "--count", min=1, max=1_000_000, help="How many studies."),
+    seed: int = typer.Option(0, "--seed", min=0, help="The same seed gives the same studies."),
+    spacing: float = typer.Option(
+        0.0,
+        "--spacing",
+        help="Voxel size in mm, the same on all axes. Default: autoPET's, 2.04 × 2.04 × 3 mm.",
+    ),
+    name: str | None = _NAME,
+) -> None:
+    """Make a cohort of simulated whole-body studies. Started again, it adds what is missing."""
+    from petlesion.cohort.layout import add_study, create_cohort, is_complete
+    from petlesion.simulate import SimulationSettings
+    from petlesion.simulate import simulate as simulate_study
+    from petlesion.simulate.study import study_name, study_seed
+
+    settings = SimulationSettings((spacing,) * 3) if spacing else SimulationSettings()
+    cohort = create_cohort(output, name)
+
+    def add(own_seed: int) -> None:
+        nonlocal cohort
+        case_id = study_name(own_seed)
+        if not is_complete(cohort, case_id):
+            study = simulate_study(own_seed, settings)
+            cohort = add_study(cohort, study, case_id=case_id, patient_id=case_id, source="simulated")
+
+    seeds = [study_seed(seed, number) for number in range(count)]
+    run_batch("simulating", ((study_name(own), own) for own in seeds), add)
+    say(f"{output}: {cohort.name} with {len(cohort.cases)} cases; next: petlesion cohort split {output}")
