@@ -1,15 +1,31 @@
-"""From a study to its lesions: what `petlesion segment` does, as functions on objects."""
+"""From a study to its lesions and to the files that tell of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from petlesion._version import __version__
+from petlesion.dicom.suv import SuvConversion
 from petlesion.errors import ModelError, UsageError
 from petlesion.inference.predict import Model, OnTile, PredictionSettings, load_model, predict
-from petlesion.lesions import LesionTable, measure_lesions, min_voxels_for_volume, remove_small_components
+from petlesion.io.atomic import write_text
+from petlesion.io.nifti import write_volume
+from petlesion.lesions import (
+    LesionTable,
+    lesions_as_json,
+    measure_lesions,
+    min_voxels_for_volume,
+    remove_small_components,
+    write_lesions_csv,
+)
+from petlesion.report.html import ReportFacts, write_report
 from petlesion.volume import Study, Volume
 
 DEFAULT_MIN_VOLUME_ML = 0.124
@@ -28,7 +44,7 @@ class SegmentationSettings:
 
     min_voxels: int | None = None
     min_volume_ml: float = DEFAULT_MIN_VOLUME_ML
-    prediction: PredictionSettings = PredictionSettings()
+    prediction: PredictionSettings = field(default_factory=PredictionSettings)
 
     def __post_init__(self) -> None:
         if self.min_voxels is not None and self.min_voxels < 0:
@@ -66,7 +82,9 @@ def segment(
     `on_tile(done, total)` is called after each tile of the network's window.
     """
     if model is None:
-        raise ModelError("no model was given, and none comes with petlesion yet; give the path of a bundle or run")
+        raise ModelError(
+            "no model was given, and none comes with petlesion yet; give the path of a bundle or run"
+        )
     if not isinstance(model, Model):
         model = load_model(Path(model))
     probability = predict(study, model, settings.prediction, on_tile).probability
@@ -79,3 +97,44 @@ def lesion_mask(probability: Volume, settings: SegmentationSettings) -> Volume:
     likely = probability.array > _LESION_PROBABILITY
     kept = remove_small_components(likely, settings.fewest_voxels(probability.voxel_volume_ml))
     return probability.with_array(kept.astype(np.uint8))
+
+
+def describe_run(model: Model, settings: SegmentationSettings, *, with_probability: bool) -> dict[str, Any]:
+    """What decides a segmentation's files beside the study itself, as JSON data."""
+    return {
+        "petlesion": __version__,
+        "model": model.name,
+        "settings": {**asdict(settings), "probability": with_probability},
+    }
+
+
+def write_segmentation(
+    folder: Path, segmentation: Segmentation, conversion: SuvConversion | None, run: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write lesions.nii.gz, lesions.csv, report.html, run.json and, if `run` says so, probability.nii.gz.
+
+    `run` is what `describe_run` gave. Returns what run.json holds.
+    """
+    study, table = segmentation.study, segmentation.table
+    write_volume(folder / "lesions.nii.gz", segmentation.mask)
+    write_lesions_csv(folder / "lesions.csv", table)
+    if run["settings"]["probability"]:
+        write_volume(folder / "probability.nii.gz", segmentation.probability)
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    facts = dict(conversion.facts) if conversion is not None else {}
+    report_facts = ReportFacts(
+        created=created,
+        model={"model": str(run["model"])},
+        conversion={name: str(value) for name, value in facts.items()},
+    )
+    write_report(folder / "report.html", study, segmentation.mask, table, report_facts)
+    record = {
+        "run": run,
+        "created": created,
+        "files": sorted(path.name for path in folder.iterdir()),
+        "warnings": list(study.warnings),
+        "conversion": facts,
+        "lesions": lesions_as_json(table),
+    }
+    write_text(folder / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    return record

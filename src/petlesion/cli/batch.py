@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import TypeVar
 
 import typer
@@ -16,11 +17,13 @@ T = TypeVar("T")
 def run_batch(what: str, items: Iterable[tuple[str, T]], work: Callable[[T], None]) -> None:
     """Call `work` for each (name, item); list what failed at the end.
 
-    Raises typer.Exit with status 1 if some failed and 2 if all did.
+    A single item shows no progress here, so that `work` can show its own. Raises typer.Exit with status 1 if
+    some failed and 2 if all did.
     """
     items = list(items)
     failures: list[tuple[str, PetlesionError]] = []
-    with progress(what, len(items)) as advance:
+    shown = progress(what, len(items)) if len(items) > 1 else nullcontext(_no_step)
+    with shown as advance:
         for name, item in items:
             try:
                 work(item)
@@ -34,3 +37,7 @@ def run_batch(what: str, items: Iterable[tuple[str, T]], work: Callable[[T], Non
     for name, failure in failures:
         say(f"error: {failure}" if len(items) == 1 else f"  {name}: {failure}")
     raise typer.Exit(2 if len(failures) == len(items) else 1)
+
+
+def _no_step() -> None:
+    pass

@@ -15,6 +15,7 @@ from petlesion.cli import (
     experiment_tables,
     plan,
     postprocess,
+    segment,
     summarize,
     sweep,
     train,
@@ -51,6 +52,7 @@ app.add_typer(cohort.app)
 app.add_typer(experiment.app)
 experiment.app.command()(experiment_tables.compare)
 experiment.app.command()(experiment_tables.figure)
+app.command()(segment.segment)
 app.command()(convert.convert)
 app.command()(plan.plan)
 app.command()(train.train)
