@@ -25,7 +25,7 @@ from petlesion.report.layers import (
     quantised,
 )
 from petlesion.report.page import render_page
-from petlesion.report.projections import Projections, maximum_projections
+from petlesion.report.projections import Projections, maximum_projections, thumbnail_url
 from petlesion.volume import Study, Volume
 
 _STYLES = ("page.css", "report.css")
@@ -53,16 +53,18 @@ class ReportFacts:
 
 def write_report(
     path: str | Path, study: Study, mask: Volume, table: LesionTable, facts: ReportFacts
-) -> None:
+) -> Projections:
     """Write a study's report as one HTML file that needs no network.
 
-    `mask` is the lesions' mask on the PET's grid and `table` what was measured on it. The same input gives
-    the same file. Raises GeometryError where a grid does not fit or the PET is a single slice,
-    ValueRangeError where the PET or CT is not finite, StudyError where the table does not belong to the
-    mask.
+    `mask` is the lesions' mask on the PET's grid and `table` what was measured on it. Returns the projections
+    that the page shows; the same input gives the same page. Raises GeometryError where a grid does not fit or
+    the PET is a single slice, ValueRangeError where an image is not finite, StudyError where the table does
+    not belong to the mask.
     """
     _check(study, mask, facts.uncertainty)
-    write_text(path, _render(study, mask, table, facts))
+    page, projections = _render(study, mask, table, facts)
+    write_text(path, page)
+    return projections
 
 
 def _check(study: Study, mask: Volume, uncertainty: Volume | None) -> None:
@@ -84,7 +86,7 @@ def _check(study: Study, mask: Volume, uncertainty: Volume | None) -> None:
             )
 
 
-def _render(study: Study, mask: Volume, table: LesionTable, facts: ReportFacts) -> str:
+def _render(study: Study, mask: Volume, table: LesionTable, facts: ReportFacts) -> tuple[str, Projections]:
     numbers = number_lesions(mask, table, study.name).reoriented()
     study = study.reoriented()
     box = body_box(study, numbers.array > 0)
@@ -94,17 +96,19 @@ def _render(study: Study, mask: Volume, table: LesionTable, facts: ReportFacts) 
         layers["ct"] = ct_layer(cropped(study.ct, box).array)
     if facts.uncertainty is not None:
         layers["uncertainty"] = fraction_layer(cropped(facts.uncertainty.reoriented(), box).array)
+    projections = maximum_projections(pet, numbers)
     data = {
         "grid": _grid_as_json(pet, study.pet, box),
         "layers": encode_layers(layers),
         "numbers": encode_numbers(numbers.array),
-        "projections": _projections_as_json(maximum_projections(pet, numbers), layers["pet"]),
+        "projections": _projections_as_json(projections, layers["pet"]),
         "lesions": _lesions_as_json(table, pet),
     }
-    return render_page(
+    page = render_page(
         "report.html.j2",
         styles=_STYLES,
         modules=_MODULES,
+        icon=thumbnail_url(projections),
         title=facts.title if facts.title is not None else study.name,
         facts=facts,
         table=table,
@@ -114,6 +118,7 @@ def _render(study: Study, mask: Volume, table: LesionTable, facts: ReportFacts) 
         warnings=tuple(dict.fromkeys((*study.warnings, *facts.warnings))),
         data=data,
     )
+    return page, projections
 
 
 def _grid_as_json(shown: Volume, pet: Volume, box: Box) -> dict[str, Any]:

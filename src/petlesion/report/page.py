@@ -65,6 +65,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["tick"] = _tick
     # tojson escapes <, >, & and ', so that no text ends the script element; sorted keys keep pages equal.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
     return environment
@@ -73,3 +74,7 @@ def _environment() -> Environment:
 def _number(value: float | None, digits: int = 1) -> str:
     """A number for a reader, a dash where there is none."""
     return "–" if value is None or value != value else f"{value:,.{digits}f}"
+
+
+def _tick(value: float) -> str:
+    return f"{value:g}".replace("-", "−")

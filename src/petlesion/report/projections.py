@@ -6,6 +6,8 @@ looks at the left side, with the nose to the left. Pixels are square and measure
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,7 @@ _BODY_SUV = 0.3
 _SLIDE_SCALE = 3
 _MOVIE_SCALE = 2
 _FRAME_MS = 100
+_THUMBNAIL_PIXELS = (96, 192)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +127,15 @@ def write_gif(path: str | Path, projections: Projections, *, window_suv: float =
             loop=0,
             disposal=1,
         )
+
+
+def thumbnail_url(projections: Projections) -> str:
+    """The coronal projection as a small PNG in a data URL."""
+    image = Image.fromarray(draw(projections, 0))
+    image.thumbnail(_THUMBNAIL_PIXELS, Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    image.quantize(64).save(data, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 
 
 def _enlarged(picture: Picture, scale: int) -> Image.Image:

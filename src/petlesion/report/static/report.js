@@ -3,7 +3,7 @@
 import { createPlaneView, PLANES } from "./planes.js";
 import { createProjectionView, unpackProjections } from "./projection.js";
 import { createState } from "./state.js";
-import { createTable } from "./table.js";
+import { createLesionTable } from "./table.js";
 import { cellAt, toPatient, unpackLayer, unpackNumbers, valueAt } from "./volume.js";
 
 const FRAME_MS = 120;
@@ -98,7 +98,7 @@ async function main() {
 
   const centroids = new Map(study.lesions.map(({ number, centroid }) => [number, centroid]));
   study.select = (number) => state.set({ selected: number, cursor: centroids.get(number) });
-  const table = byId("lesions") ? createTable(byId("lesions"), study.select) : null;
+  const table = byId("lesions") ? createLesionTable(byId("lesions"), study.select) : null;
   const step = (count) => {
     const numbers = table?.numbers() ?? [];
     if (!numbers.length) return;

@@ -1,22 +1,37 @@
-// The lesion table: a click on a head sorts, a click on a row selects.
+// Tables: a click on a head sorts, a click on a lesion's row selects it.
 
-export function createTable(table, onSelect) {
+function compare(a, b) {
+  if (a === "" || b === "") return Number(a !== "") - Number(b !== "");
+  const [x, y] = [Number(a), Number(b)];
+  return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b) : x - y;
+}
+
+// Sorts by the cells' data-value, the largest first; empty values stand last in that order.
+export function makeSortable(table) {
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
-  const rows = new Map([...body.rows].map((row) => [Number(row.dataset.lesion), row]));
 
   function sortBy(head) {
     const column = heads.indexOf(head);
     const direction = head.getAttribute("aria-sort") === "descending" ? "ascending" : "descending";
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", direction);
-    const value = (row) => {
-      const text = row.cells[column].dataset.value;
-      return text === "" ? -Infinity : Number(text);
-    };
     const sign = direction === "ascending" ? 1 : -1;
-    body.append(...[...body.rows].sort((a, b) => sign * (value(a) - value(b))));
+    const value = (row) => row.cells[column].dataset.value;
+    body.append(...[...body.rows].sort((a, b) => sign * compare(value(a), value(b))));
   }
+
+  heads.forEach((head) => head.querySelector("button")?.addEventListener("click", () => sortBy(head)));
+}
+
+export function createLesionTable(table, onSelect) {
+  const body = table.tBodies[0];
+  const rows = new Map([...body.rows].map((row) => [Number(row.dataset.lesion), row]));
+  makeSortable(table);
+  body.addEventListener("click", (event) => {
+    const row = event.target.closest("tr[data-lesion]");
+    if (row) onSelect(Number(row.dataset.lesion));
+  });
 
   // Scrolls the table's own frame only, never the page.
   function scrollTo(row) {
@@ -25,12 +40,6 @@ export function createTable(table, onSelect) {
     if (top < frame.scrollTop) frame.scrollTop = top;
     else if (bottom > frame.scrollTop + frame.clientHeight) frame.scrollTop = bottom - frame.clientHeight;
   }
-
-  heads.forEach((head) => head.querySelector("button").addEventListener("click", () => sortBy(head)));
-  body.addEventListener("click", (event) => {
-    const row = event.target.closest("tr[data-lesion]");
-    if (row) onSelect(Number(row.dataset.lesion));
-  });
 
   return {
     numbers: () => [...body.rows].map((row) => Number(row.dataset.lesion)),
