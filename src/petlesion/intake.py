@@ -137,7 +137,7 @@ def read_source(source: StudySource) -> SourceImages:
 
 
 def source_fingerprint(source: StudySource) -> str:
-    """A hash of the files' names, sizes and times and of the options, to tell what has been worked on before."""
+    """A hash of the files' names, sizes and times and of the options, to tell work that is done."""
     files = {file.container for one in source.series for file in one.files} | set(source.files.values())
     facts = [repr(source.options)]
     for file in sorted(files):
