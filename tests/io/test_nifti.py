@@ -242,14 +242,57 @@ def test_absurd_dimensions_are_refused(tmp_path: Path) -> None:
         read_grid(tmp_path / "absurd.nii")
 
 
-def test_itk_headers_that_promise_too_much_are_refused(tmp_path: Path) -> None:
-    mha = (
-        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
-        "CompressedData = False\nDimSize = 1000 1000 900\nElementType = MET_DOUBLE\nElementDataFile = LOCAL\n"
-    )
-    (tmp_path / "large.mha").write_text(mha, encoding="ascii")
-    with pytest.raises(FormatError, match=r"large\.mha"):
-        read_volume(tmp_path / "large.mha")
+def meta_image(**changes: str) -> bytes:
+    fields = {
+        "ObjectType": "Image",
+        "NDims": "3",
+        "BinaryData": "True",
+        "BinaryDataByteOrderMSB": "False",
+        "CompressedData": "False",
+        "DimSize": "2 2 2",
+        "ElementType": "MET_UCHAR",
+    }
+    fields.update(changes)
+    fields["ElementDataFile"] = fields.pop("ElementDataFile", "LOCAL")  # what follows it are the voxels
+    return "".join(f"{key} = {value}\n" for key, value in fields.items()).encode() + bytes(8)
+
+
+def test_a_plain_meta_image_is_read(tmp_path: Path) -> None:
+    (tmp_path / "image.mha").write_bytes(meta_image())
+    assert read_volume(tmp_path / "image.mha").shape == (2, 2, 2)
+    (tmp_path / "image.mhd").write_bytes(meta_image(ElementDataFile="image.raw"))
+    (tmp_path / "image.raw").write_bytes(bytes(range(8)))
+    assert read_volume(tmp_path / "image.mhd").array[1, 1, 1] == 7
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"DimSize": "1000 1000 900"},
+        {"CompressedData": "True", "CompressedDataSize": "100000000000"},
+        {"NDims": "-3"},
+        {"NDims": "11"},
+        {"ndims": "3"},
+        {"ElementDataFile": "/etc/hostname"},
+        {"ElementDataFile": "LIST"},
+        {"ElementType": "MET_NONSENSE"},
+    ],
+)
+@pytest.mark.parametrize("ending", [".mha", ".mhd"])
+def test_a_meta_image_that_cannot_be_trusted_is_refused(
+    tmp_path: Path, changes: dict[str, str], ending: str
+) -> None:
+    path = tmp_path / f"hostile{ending}"
+    path.write_bytes(meta_image(**changes))
+    with pytest.raises(FormatError, match="hostile"):
+        read_volume(path)
+
+
+def test_an_nrrd_with_its_voxels_elsewhere_is_refused(tmp_path: Path) -> None:
+    header = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: /etc/hostname\n\n"
+    (tmp_path / "image.nrrd").write_text(header, encoding="ascii")
+    with pytest.raises(FormatError, match="elsewhere"):
+        read_volume(tmp_path / "image.nrrd")
 
 
 @pytest.mark.parametrize("name", ["image.nii", "image.nii.gz", "image.mha", "image.nrrd"])

@@ -1,7 +1,13 @@
-"""MHA, MHD and NRRD files, through SimpleITK, whose frame is LPS already."""
+"""MHA, MHD and NRRD files, through SimpleITK, whose frame is LPS already.
+
+ITK trusts a header: it may take any amount of memory, open any file that the header names, and crash on a
+dimension below zero. So what a header says is looked at before ITK sees the file.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +22,9 @@ from petlesion.volume import Grid, Volume
 ENDINGS = (".mha", ".mhd", ".nrrd")
 _WRITABLE_ENDINGS = (".mha", ".nrrd")
 _HIGHEST_GZIP_RATIO = 1100
+_LONGEST_HEADER = 2**16
+_DIMENSIONS = re.compile("[1-9]")
+_FIELD = re.compile(r"^\s*([\w ]+?)\s*[:=]=?\s*(.*?)\s*$", re.MULTILINE)
 
 
 def read_grid(path: Path) -> Grid:
@@ -26,7 +35,6 @@ def read_grid(path: Path) -> Grid:
 def read_volume(path: Path) -> Volume:
     """Read an image; whole numbers stay what they are, all others become float32."""
     reader, grid = _read_information(path)
-    _check_file_size(path, reader, grid)
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -55,6 +63,8 @@ def to_image(volume: Volume) -> Any:
 
 
 def _read_information(path: Path) -> tuple[Any, Grid]:
+    fields = _header_fields(path)
+    _check_header(path, fields)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO("NrrdImageIO" if path.name.lower().endswith(".nrrd") else "MetaImageIO")
@@ -64,7 +74,9 @@ def _read_information(path: Path) -> tuple[Any, Grid]:
         raise FormatError(f"{path} cannot be read as an image; write it again from its source") from error
     if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
         raise FormatError(f"{path} holds several numbers in each voxel, not one; convert it first")
-    return reader, checked_grid(path, reader.GetSize(), _affine(reader))
+    grid = checked_grid(path, reader.GetSize(), _affine(reader))
+    _check_file_size(path, fields, sitk.Image([1, 1, 1], reader.GetPixelID()), grid)
+    return reader, grid
 
 
 def _affine(reader: Any) -> npt.NDArray[np.float64]:
@@ -78,10 +90,37 @@ def _affine(reader: Any) -> npt.NDArray[np.float64]:
     return affine
 
 
-def _check_file_size(path: Path, reader: Any, grid: Grid) -> None:
-    # Detached data may lie in any number of files, which ITK checks as it opens them.
-    if path.name.lower().endswith(".mhd"):
-        return
-    voxels = int(np.prod(grid.shape))
-    if voxels > path.stat().st_size * _HIGHEST_GZIP_RATIO:
-        raise FormatError(f"{path} is truncated: its header promises {voxels} voxels; copy it again")
+def _header_fields(path: Path) -> dict[str, str]:
+    """The fields of a MetaImage (key = value) or NRRD (key: value) header, with keys in lower case."""
+    with path.open("rb") as file:
+        text = file.read(_LONGEST_HEADER).decode("latin-1").replace("\r\n", "\n")
+    end = re.search(r"\n\n|^\s*ElementDataFile\s*=.*$", text, re.MULTILINE)
+    found = [(key.lower(), value) for key, value in _FIELD.findall(text[: end.end() if end else 0])]
+    if len(dict(found)) < len(found):
+        raise FormatError(f"{path} says something twice in its header; write it again from its source")
+    return dict(found)
+
+
+def _check_header(path: Path, fields: Mapping[str, str]) -> None:
+    if path.name.lower().endswith(".nrrd"):
+        outside = "data file" in fields or "datafile" in fields
+    else:
+        if not _DIMENSIONS.fullmatch(fields.get("ndims", "")):
+            raise FormatError(f"{path} cannot be read as an image; write it again from its source")
+        data = fields.get("elementdatafile", "")
+        detached = path.name.lower().endswith(".mhd") and data.upper() not in ("", "LIST") and "%" not in data
+        outside = data.upper() != "LOCAL" and not (detached and Path(data).name == data)
+    if outside:
+        raise FormatError(f"{path} has its voxels in files elsewhere; write it as one .mha or .nii.gz")
+
+
+def _check_file_size(path: Path, fields: Mapping[str, str], voxel: Any, grid: Grid) -> None:
+    data = fields.get("elementdatafile", "LOCAL")
+    file = path if data.upper() == "LOCAL" else path.parent / data
+    size = file.stat().st_size if file.is_file() else 0
+    raw = fields.get("compresseddata", "").lower() == "false" or fields.get("encoding", "") == "raw"
+    needed = int(np.prod(grid.shape)) * voxel.GetSizeOfPixelComponent()
+    compressed = fields.get("compresseddatasize", "0")
+    promised = int(compressed) if compressed.isdecimal() else 0
+    if max(needed, promised) > size * (1 if raw else _HIGHEST_GZIP_RATIO) or promised > size:
+        raise FormatError(f"{path} is truncated: its header promises {needed} bytes of voxels; copy it again")

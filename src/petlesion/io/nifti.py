@@ -259,7 +259,7 @@ def _read_array(path: Path, stream: BinaryIO, header: _Header) -> Array:
 def _scaled(array: Array, header: _Header) -> Array:
     if header.scale is None and array.dtype.kind in "iu":
         return array.astype(array.dtype.newbyteorder("="), copy=False)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         values = array.astype(np.float32, copy=False)
         if header.scale is not None:
             values = values * np.float32(header.scale[0])
