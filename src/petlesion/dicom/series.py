@@ -56,6 +56,12 @@ class Series:
         """FrameOfReferenceUID."""
         return text(self.header, "FrameOfReferenceUID")
 
+    @property
+    def label(self) -> str:
+        """What tells this series apart within its study, without its UID."""
+        described = text(self.header, "SeriesDescription") or "no description"
+        return f"number {text(self.header, 'SeriesNumber') or 'unknown'} ({described})"
+
     def __str__(self) -> str:
         return f"series {self.uid} ({text(self.header, 'SeriesDescription') or 'no description'})"
 

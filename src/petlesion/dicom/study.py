@@ -128,7 +128,9 @@ def choose_ct(
     ranked = sorted(matching, key=lambda one: _fitness(one, grid), reverse=True)
     if _fitness(ranked[0], grid)[0] < 0:
         stack(ranked[0])
-    warnings.append(f"of {len(ranked)} CT series the one that covers the PET best was taken: {ranked[0]}")
+    warnings.append(
+        f"of {len(ranked)} CT series the one that covers the PET best was taken: {ranked[0].label}"
+    )
     return ranked[0], warnings
 
 
@@ -191,7 +193,7 @@ def _read_reference(
     if not sets:
         return None, []
     if len(sets) > 1:
-        listed = "; ".join(str(one) for one in sets)
+        listed = "; ".join(one.label for one in sets)
         return None, [f"no reference was read, since {len(sets)} structure sets could be it: {listed}"]
     found = rtstruct.structures(sets[0].header)
     chosen = rtstruct.tumour_structures(found, roi)
