@@ -10,6 +10,7 @@ from petlesion._version import __version__
 from petlesion.cli import (
     cohort,
     convert,
+    demo,
     evaluate,
     experiment,
     experiment_tables,
@@ -52,6 +53,7 @@ app.add_typer(cohort.app)
 app.add_typer(experiment.app)
 experiment.app.command()(experiment_tables.compare)
 experiment.app.command()(experiment_tables.figure)
+app.command()(demo.demo)
 app.command()(segment.segment)
 app.command()(convert.convert)
 app.command()(plan.plan)
