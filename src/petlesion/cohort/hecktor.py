@@ -14,7 +14,8 @@ import numpy as np
 
 from petlesion.cohort.sources import Entry, as_case_id, read_images, require_image
 from petlesion.errors import ValueRangeError
-from petlesion.io.nifti import read_volume
+from petlesion.io.nifti import read_grid, read_volume
+from petlesion.resample import resample_mask_to_grid
 from petlesion.volume import Study, Volume
 
 _TUMOUR_LABELS = (1, 2)
@@ -31,7 +32,8 @@ def _read(root: Path, patient: str) -> Study:
     pet = require_image(root / "imagesTr", (f"{patient}__PT",), "PET")
     ct = require_image(root / "imagesTr", (f"{patient}__CT",), "CT")
     label = require_image(root / "labelsTr", (patient,), "label")
-    return read_images(as_case_id(patient), pet, ct, _merged(label))
+    reference = resample_mask_to_grid(_merged(label), read_grid(pet))
+    return read_images(as_case_id(patient), pet, ct, reference)
 
 
 def _merged(path: Path) -> Volume:

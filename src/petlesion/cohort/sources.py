@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from petlesion.errors import StudyError
+from petlesion.intake import SourceImages, to_study
 from petlesion.io.nifti import IMAGE_ENDINGS, read_volume
-from petlesion.resample import resample_mask_to_grid, resample_to_grid
 from petlesion.volume import Study, Volume
-
-AIR_HU = -1024.0
 
 
 @dataclass(frozen=True)
@@ -53,15 +51,10 @@ def require_image(folder: Path, names: tuple[str, ...], what: str) -> Path:
 
 
 def read_images(name: str, pet: Path, ct: Path, reference: Volume) -> Study:
-    """Read a study whose CT may lie on a grid of its own.
+    """Read a study whose CT may lie on a grid of its own and whose reference lies on the PET's.
 
-    The reference may lie on another grid too. Raises FormatError, GeometryError or ValueRangeError for an
-    image that cannot be used.
+    Raises FormatError, GeometryError or ValueRangeError for an image that cannot be used, and StudyError for a
+    CT that misses a tenth of the body.
     """
-    pet_volume = read_volume(pet)
-    ct_volume = read_volume(ct)
-    if not ct_volume.grid.matches(pet_volume.grid):
-        ct_volume = resample_to_grid(ct_volume, pet_volume.grid, fill=AIR_HU)
-    if not reference.grid.matches(pet_volume.grid):
-        reference = resample_mask_to_grid(reference, pet_volume.grid)
-    return Study(name, pet=pet_volume, ct=ct_volume, reference=reference)
+    images = SourceImages(name, pet.parent, read_volume(pet), read_volume(ct), reference)
+    return to_study(images)

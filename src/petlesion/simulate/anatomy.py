@@ -76,9 +76,9 @@ def _both_sides(shape: Ellipsoid | Tube) -> tuple[Ellipsoid | Tube, Ellipsoid | 
 
 def _paint_limbs(canvas: Canvas, patient: Patient, fat_mm: float) -> None:
     for limb, fat_share in ((_LEG, 0.7), (skeleton.arm(patient.arms_up), 0.35)):
-        for side in _both_sides(limb):
-            wrapped = replace(side, radii=tuple(r + fat_share * fat_mm + 2 for r in side.radii))
-            canvas.paint(wrapped, Tissue.FAT, over=(Tissue.AIR,))
+        wrapped = replace(limb, radii=tuple(r + fat_share * fat_mm + 2 for r in limb.radii))
+        for side in _both_sides(wrapped):
+            canvas.paint(side, Tissue.FAT, over=(Tissue.AIR,))
         for side in _both_sides(limb):
             canvas.paint(side, Tissue.MUSCLE, over=(Tissue.FAT,))
     for side in _both_sides(_SHOULDER):

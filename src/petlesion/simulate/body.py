@@ -1,13 +1,14 @@
 """A patient, and the map between a patient's millimetres and those of a reference adult.
 
-All organs are described once, in the reference adult: x to the left, y to the back, z to the head, in mm from a
-point between the hip joints. A patient is that adult stretched piece by piece along the body, scaled in width
-and depth, wrapped in fat and gently bent by a smooth random field. Heights of organs in the reference follow
-those of segmented whole-body studies (bladder 30, kidneys 255, liver 315, heart 430, lung apex 568, vertex 878).
+All organs are described once, in the reference adult: x to the left, y to the back, z to the head, in mm from
+a point between the hip joints. A patient is that adult stretched piece by piece along the body, scaled in
+width and depth, wrapped in fat and gently bent by a smooth random field. Heights of organs in the reference
+follow those of segmented whole-body studies (bladder 30, kidneys 255, liver 315, heart 430, lung apex 568).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -116,7 +117,8 @@ class Profile:
 
     def at(self, z: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """The values at heights in reference mm."""
-        return np.interp(z, self.z_mm, self.values)
+        result: npt.NDArray[np.float64] = np.interp(z, self.z_mm, self.values)
+        return result
 
 
 @dataclass(frozen=True)
@@ -241,13 +243,12 @@ def one_of(tissue: npt.NDArray[np.uint8], kinds: tuple[Tissue, ...]) -> npt.NDAr
 
 def make_canvas(
     body: BodyMap,
-    x: npt.NDArray[np.float64],
-    y: npt.NDArray[np.float64],
-    z: npt.NDArray[np.float64],
+    axes: Sequence[npt.NDArray[np.floating]],
     rng: np.random.Generator,
     warp_mm: float = _WARP_MM,
 ) -> Canvas:
-    """Lay out voxels whose centres stand at patient mm x, y and z, each evenly spaced."""
+    """Lay out voxels whose centres stand at patient mm along the `axes` x, y and z, each evenly spaced."""
+    x, y, z = axes
     height = body.reference_z(z)
     shape = (len(z), len(y), len(x))
     spacing = (float(z[1] - z[0]), float(y[1] - y[0]), float(x[1] - x[0]))

@@ -1,8 +1,8 @@
 """How many lesions a study has, how large and how active they are: drawn as in the real autoPET studies.
 
-The figures are quantiles over the 919 FDG studies of autoPET (451 with lesions, 7,694 components of 18-connected
-voxels on a grid of 2.0364 × 2.0364 × 3 mm) that the authors of "AutoPET Challenge 2023: nnUNet-based whole-body 3D
-PET-CT Tumour Segmentation" trained on, from their published component counts and dataset fingerprint.
+The figures are quantiles over the 919 FDG studies of autoPET (451 with lesions, 7,694 components of
+18-connected voxels on a grid of 2.0364 × 2.0364 × 3 mm) on which the authors of "AutoPET Challenge 2023:
+nnUNet-based whole-body 3D PET-CT Tumour Segmentation" trained, from their published component counts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ COMPONENT_VOLUME_ML = (
 )  # fmt: skip
 TOTAL_VOLUME_ML = (
     0.1, 0.572, 1.045, 1.916, 4.578, 9.293, 16.161, 21.722, 34.648, 49.801, 63.947, 81.153, 99.242,
-    126.674, 149.33, 182.759, 219.97, 263.426, 316.574, 417.981, 535.462, 855.146, 1485.918, 1665.367, 2226.246,
+    126.674, 149.33, 182.759, 219.97, 263.426, 316.574, 417.981, 535.462, 855.146, 1485.918, 1665.367,
+    2226.246,
 )  # fmt: skip
 _MOST_COMPONENTS = 300
 # Chosen so that lesions of many studies together have the volumes above: studies with many have much.
@@ -35,9 +36,9 @@ _COUNT_WITH_TOTAL = 0.8
 _SMALL_ML = 0.5
 
 # Log-normal activity of lesions: of the study, and of one lesion within it.
-_MEDIAN_SUV = 6.0
-_STUDY_SPREAD = 0.55
-_LESION_SPREAD = 0.30
+_MEDIAN_SUV = 5.6
+_STUDY_SPREAD = 0.70
+_LESION_SPREAD = 0.35
 
 # Generalised golden ratio in four dimensions (Roberts 2018, "The unreasonable effectiveness of quasirandom
 # sequences"): the root of x⁵ = x + 1.
@@ -55,8 +56,8 @@ class Burden:
 def draw_burden(seed: int, rng: np.random.Generator) -> Burden:
     """Draw a study's lesions; half the studies have none.
 
-    Share of studies with lesions, count, total volume and activity come from a low-discrepancy sequence over the
-    seeds, so that already some dozen studies of consecutive seeds have the right distribution.
+    Share of studies with lesions, count, total volume and activity come from a low-discrepancy sequence over
+    the seeds, so that already some dozen studies of consecutive seeds have the right distribution.
     """
     present, count_rank, total_rank, activity_rank = _low_discrepancy(seed)
     if present >= SHARE_WITH_LESIONS:
@@ -98,7 +99,8 @@ def _tempered(volumes: npt.NDArray[np.float64], total_ml: float) -> npt.NDArray[
     large = volumes > _SMALL_ML
     room_ml = total_ml - volumes[~large].sum()
     if room_ml <= _SMALL_ML * large.sum():
-        return volumes * (total_ml / volumes.sum())
+        volumes *= total_ml / volumes.sum()
+        return volumes
     ratios = volumes[large] / _SMALL_ML
     low, high = 0.0, 1.0
     for _ in range(40):

@@ -25,7 +25,7 @@ def smooth_field(
     return field
 
 
-def _interpolate(field: Floats, at: npt.NDArray[np.float64], axis: int) -> Floats:
+def _interpolate(field: Floats, at: npt.NDArray[np.floating], axis: int) -> Floats:
     lower = at.astype(np.intp)
     share = (at - lower).astype(np.float32)
     share = share * share * (3 - 2 * share)

@@ -83,15 +83,15 @@ def paint_airways(canvas: Canvas) -> None:
     throat = tube((0, 6, 602, 7), (0, -14, 650, 9), (0, -22, 712, 9))
     nose = tube((0, -24, 712, 9), (0, -60, 716, 9), (0, -112, 712, 8))
     sinuses: list[Shape] = []
-    for shape in (Ellipsoid((28, -84, 712), (14, 14, 16)), Ellipsoid((10, -100, 768), (10, 6, 10))):
-        sinuses += [shape, mirrored(shape)]
+    for sinus in (Ellipsoid((28, -84, 712), (14, 14, 16)), Ellipsoid((10, -100, 768), (10, 6, 10))):
+        sinuses += [sinus, mirrored(sinus)]
     for shape in (trachea, *bronchi, throat, nose, *sinuses):
         canvas.paint(shape, Tissue.AIRWAY)
 
 
 def _paint_bowel(canvas: Canvas, jitter: _Jitter) -> None:
     _paint_loops(canvas, jitter)
-    colon = [
+    colon: list[Tube] = [
         jitter.tube((-88, -4, 92, 25), (-94, 10, 140, 22), (-94, 16, 200, 20), (-84, -24, 232, 20)),
         jitter.tube(
             (-84, -24, 232, 19), (-30, -64, 205, 18), (40, -66, 205, 18), (94, -6, 280, 18), move_mm=8
@@ -116,11 +116,12 @@ def _paint_bowel(canvas: Canvas, jitter: _Jitter) -> None:
 
 def _paint_loops(canvas: Canvas, jitter: _Jitter) -> None:
     """Loops of small bowel in the middle of the belly."""
-    for region in (
+    regions = (
         jitter.ellipsoid((0, -30, 140), (86, 46, 78)),
         jitter.ellipsoid((30, -28, 205), (62, 34, 40)),
         jitter.ellipsoid((0, -8, 82), (55, 44, 36)),
-    ):
+    )
+    for region in regions:
         found = canvas.inside(region)
         if found is None:
             continue
@@ -130,7 +131,7 @@ def _paint_loops(canvas: Canvas, jitter: _Jitter) -> None:
 
 
 def _paint_upper_belly(canvas: Canvas, jitter: _Jitter) -> None:
-    stomach = [
+    stomach: list[Shape] = [
         jitter.ellipsoid((66, 8, 346), (42, 40, 40)),
         jitter.tube((66, -10, 340, 34), (58, -44, 296, 27), (18, -54, 262, 21), (-18, -40, 258, 14)),
     ]

@@ -29,7 +29,7 @@ Window = tuple[slice, slice, slice]
 
 
 def trunk_distance(canvas: Canvas, window: Window, fat_mm: float) -> Floats:
-    """Distance in mm to the trunk's muscles wrapped in fat of that thickness at the belly, negative inside."""
+    """Distance in mm to the trunk's muscles under fat of that thickness at the belly, negative inside."""
     return _outline_distance(canvas, window, _HALF_WIDTH, _HALF_DEPTH, extra_mm=fat_mm, squareness=0.35)
 
 

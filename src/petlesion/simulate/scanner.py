@@ -21,9 +21,10 @@ _LIVER_SUV = 2.2
 class Scanner:
     """How a study was taken.
 
-    `resolution_mm` is the PET's FWHM; `liver_noise` the coefficient of variation in the liver; `scatter` the share of
-    counts left in the wrong place; `inspiration_mm` how much lower the diaphragm stood in CT than in PET on average,
-    `breathing_mm` how far it moved during PET; `ct_noise_hu` the CT's noise; `contrast` whether an agent was given.
+    `resolution_mm` is the PET's FWHM, `liver_noise` the coefficient of variation in the liver and
+    `noise_grain_mm` the FWHM of its grain, `scatter` the share of counts left in the wrong place. The
+    diaphragm moved over `breathing_mm` during PET and stood `inspiration_mm` lower in CT. `ct_noise_hu` is the
+    CT's noise, `contrast` whether an agent was given, `ct_field_mm` the width of the CT's own field.
     """
 
     resolution_mm: float

@@ -152,7 +152,8 @@ def _rotation(turn_deg: Point) -> npt.NDArray[np.float64]:
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
+    turn: npt.NDArray[np.float64] = about_z @ about_y @ about_x
+    return turn
 
 
 def _f(number: float) -> np.float32:

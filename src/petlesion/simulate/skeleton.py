@@ -10,9 +10,9 @@ from petlesion.simulate.shapes import Box, Ellipsoid, Shape, Tube, mirrored, tub
 
 # Heights of the middles of the vertebral bodies from L5 to C2, and where they stand from front to back.
 VERTEBRA_HEIGHTS = (
-    (101.0, 138, 175, 212, 248)  # L5 to L1
-    + (281.0, 307, 332, 356, 380, 404, 428, 452, 476, 500, 523, 545)  # T12 to T1
-    + (568.0, 586, 603, 620, 637, 655)  # C7 to C2
+    *(101.0, 138, 175, 212, 248),  # L5 to L1
+    *(281.0, 307, 332, 356, 380, 404, 428, 452, 476, 500, 523, 545),  # T12 to T1
+    *(568.0, 586, 603, 620, 637, 655),  # C7 to C2
 )
 _SPINE_Z = (60.0, 101, 175, 250, 330, 420, 500, 560, 620, 690)
 _SPINE_Y = (52.0, 42, 34, 40, 52, 60, 54, 36, 12, -4)

@@ -5,23 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from petlesion.errors import UsageError
 from petlesion.simulate.anatomy import build_anatomy
 from petlesion.simulate.body import BodyMap, Patient, draw_body_map, draw_patient, make_canvas
 from petlesion.simulate.burden import draw_burden
+from petlesion.simulate.deceivers import add_deceivers
 from petlesion.simulate.scanner import Scanner, draw_scanner, scan_ct, scan_pet
 from petlesion.simulate.shapes import Floats
 from petlesion.simulate.tumours import add_lesions
 from petlesion.simulate.uptake import draw_phantom
-from petlesion.volume import Study, Volume
+from petlesion.volume import Array, Study, Volume
 
 AUTOPET_SPACING_MM = (3.0, 2.0364, 2.0364)
 _FIELD_OF_VIEW_MM = 400 * 2.0364
 _MARGIN_MM = 16.0
 _STUDIES_PER_COHORT = 1_000_000
 _OUTSIDE_CT_HU = -1024.0
-# Lengths of autoPET's scans in mm and how often each occurs (shapes in the released fingerprint, 919 studies).
+# Lengths of autoPET's scans in mm and how often each occurs (shapes in the released fingerprint of 919).
 _SCAN_LENGTHS_MM = (726.0, 852.0, 903.0, 978.0, 1104.0, 1731.0)
 _SCAN_SHARES = (0.06, 0.26, 0.06, 0.44, 0.06, 0.12)
 
@@ -30,7 +32,7 @@ _SCAN_SHARES = (0.06, 0.26, 0.06, 0.44, 0.06, 0.12)
 class SimulationSettings:
     """What of a simulated study is fixed; everything else hangs on the seed.
 
-    `spacing_mm` is (z, y, x). `slices` and `field_of_view_mm` (in the plane) are drawn and autoPET's by default.
+    `spacing_mm` is (z, y, x). `slices` are drawn unless given; `field_of_view_mm` is that in the plane.
     Raises UsageError for values that cannot be.
     """
 
@@ -47,32 +49,51 @@ class SimulationSettings:
             raise UsageError(f"a field of view of {self.field_of_view_mm} mm cannot be; give 300 to 1000 mm")
 
 
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """A simulated study, and what it was made from: `tissue` holds each voxel's Tissue without lesions."""
+
+    study: Study
+    tissue: Volume
+    patient: Patient
+    scanner: Scanner
+
+
 def simulate(seed: int, settings: SimulationSettings | None = None) -> Study:
     """Simulate a study: PET in SUV, CT in HU and the true lesions (bool), in LPS on one grid.
 
     The same seed and settings give the same bytes. Raises UsageError for a negative seed.
     """
+    return simulate_in_full(seed, settings).study
+
+
+def simulate_in_full(seed: int, settings: SimulationSettings | None = None) -> Simulation:
+    """Simulate a study as `simulate` does, and return what it was made from too."""
     if seed < 0:
         raise UsageError(f"the seed {seed} cannot be; give a whole number from 0")
     settings = settings or SimulationSettings()
-    patient_rng, shape_rng, organ_rng, uptake_rng, lesion_rng, scan_rng = np.random.default_rng(seed).spawn(6)
+    rngs = np.random.default_rng(seed).spawn(7)
+    patient_rng, shape_rng, organ_rng, uptake_rng, deceiver_rng, lesion_rng, scan_rng = rngs
     patient = draw_patient(patient_rng)
     body = draw_body_map(patient, patient_rng)
     scanner = draw_scanner(scan_rng)
     field = _place_field(patient, body, settings, patient_rng)
-    canvas = make_canvas(body, *field.block_axes(), shape_rng)
+    canvas = make_canvas(body, field.block_axes(), shape_rng)
     build_anatomy(canvas, patient, organ_rng)
     phantom = draw_phantom(canvas, uptake_rng, contrast=scanner.contrast)
+    add_deceivers(phantom, patient, deceiver_rng)
     burden = draw_burden(seed, lesion_rng)
-    truth = add_lesions(phantom, burden, scanner.resolution_mm, lesion_rng)
+    truth = add_lesions(phantom, burden, scanner, lesion_rng)
     pet = scan_pet(phantom, scanner, scan_rng)
     ct = scan_ct(phantom, scanner, scan_rng)
-    return Study(
+    study = Study(
         name=study_name(seed),
         pet=field.whole(pet, _pet_background(field, scan_rng)),
         ct=_ct_volume(field, ct, scanner, scan_rng),
         reference=field.whole(truth, np.zeros(field.shape, dtype=bool)),
     )
+    tissue = field.whole(canvas.tissue, np.zeros(field.shape, dtype=np.uint8))
+    return Simulation(study, tissue, patient, scanner)
 
 
 def study_seed(cohort_seed: int, number: int) -> int:
@@ -94,7 +115,7 @@ class _Field:
     origin_mm: tuple[float, float, float]
     block: tuple[slice, slice]
 
-    def axes(self) -> list[np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    def axes(self) -> list[npt.NDArray[np.floating]]:
         """Patient mm of all voxels along x, y and z."""
         steps = self.spacing_mm[::-1]
         return [
@@ -102,12 +123,12 @@ class _Field:
             for o, step, n in zip(self.origin_mm, steps, self.shape[::-1], strict=True)
         ]
 
-    def block_axes(self) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], ...]:
+    def block_axes(self) -> list[npt.NDArray[np.floating]]:
         """Patient mm along x, y and z of the voxels of the block."""
         x, y, z = self.axes()
-        return x[self.block[1]], y[self.block[0]], z
+        return [x[self.block[1]], y[self.block[0]], z]
 
-    def whole(self, block: np.ndarray[tuple[int, ...], np.dtype[np.generic]], background: Floats) -> Volume:
+    def whole(self, block: Array, background: Array) -> Volume:
         """The block's image put into the field's background."""
         background[:, self.block[0], self.block[1]] = block
         affine = np.diag([*self.spacing_mm[::-1], 1.0])

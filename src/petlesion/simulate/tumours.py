@@ -11,97 +11,20 @@ from scipy import ndimage
 
 from petlesion.simulate.body import Canvas, Tissue, one_of
 from petlesion.simulate.burden import Burden
+from petlesion.simulate.diseases import DISEASES, SITES, Site
 from petlesion.simulate.fields import smooth_field
-from petlesion.simulate.shapes import Floats, Tube, mirrored, tube
+from petlesion.simulate.scanner import Scanner
+from petlesion.simulate.shapes import Floats, mirrored
 from petlesion.simulate.uptake import Phantom
 
 Window = tuple[slice, slice, slice]
 
 _GAS = (Tissue.AIR, Tissue.AIRWAY, Tissue.BOWEL_GAS)
 _MARROW = (Tissue.RED_MARROW, Tissue.BONE)
-_SOFT = (Tissue.FAT, Tissue.VISCERAL_FAT, Tissue.MUSCLE, Tissue.MEDIASTINUM)
 _FIELD_SHARE = 0.7  # a lesion's surface varies over this share of its radius
 _CONTRAST = 1.6  # a lesion is at least this much hotter than what it grows in
-_MOST_GAIN = 4.0
-
-
-@dataclass(frozen=True)
-class Site:
-    """A place where lesions grow: within `tissues`, and along `path` (reference mm, both sides) if there is one."""
-
-    tissues: tuple[Tissue, ...]
-    path: Tube | None = None
-
-
-SITES: Mapping[str, Site] = {
-    "cervical nodes": Site(_SOFT, tube((38, -10, 700, 12), (40, -8, 640, 14), (44, 8, 575, 14))),
-    "supraclavicular nodes": Site(_SOFT, tube((40, -8, 556, 14), (75, 0, 545, 12))),
-    "axillary nodes": Site(_SOFT, tube((132, 10, 480, 16), (146, 16, 440, 16))),
-    "mediastinal nodes": Site(_SOFT, tube((0, -14, 530, 20), (4, 0, 470, 28), (8, 24, 440, 16))),
-    "hilar nodes": Site((*_SOFT, Tissue.LUNG), tube((36, 22, 462, 11), (48, 22, 446, 10))),
-    "retroperitoneal nodes": Site(_SOFT, tube((16, 16, 290, 12), (22, 18, 210, 16), (18, 20, 140, 14))),
-    "mesenteric nodes": Site(_SOFT, tube((10, -34, 200, 26), (0, -30, 130, 26))),
-    "iliac nodes": Site(_SOFT, tube((38, 16, 105, 12), (60, -12, 50, 12), (66, -40, 16, 10))),
-    "inguinal nodes": Site(_SOFT, tube((70, -62, -2, 13), (76, -58, -50, 13))),
-    "liver": Site((Tissue.LIVER,)),
-    "spleen": Site((Tissue.SPLEEN,)),
-    "lung": Site((Tissue.LUNG,)),
-    "bone": Site((Tissue.RED_MARROW,)),
-    "skin": Site((Tissue.FAT,)),
-    "muscle": Site((Tissue.MUSCLE,)),
-    "adrenal": Site((Tissue.ADRENAL, Tissue.VISCERAL_FAT), tube((34, 28, 284, 9), (42, 32, 310, 9))),
-    "brain": Site((Tissue.WHITE_MATTER, Tissue.GREY_MATTER)),
-    "bowel": Site((Tissue.SMALL_BOWEL, Tissue.COLON)),
-    "peritoneum": Site((Tissue.VISCERAL_FAT,)),
-    "thigh": Site((Tissue.MUSCLE, Tissue.FAT), tube((90, -10, -60, 45), (90, 0, -250, 40))),
-}
-
-
-@dataclass(frozen=True)
-class Disease:
-    """How often a disease occurs, where its largest lesion lies, and where the others do."""
-
-    share: float
-    primary: Mapping[str, float]
-    spread: Mapping[str, float]
-    necrosis: float
-
-
-# Shares among studies with lesions after Gatidis et al. 2022 (188 melanoma, 145 lymphoma, 168 lung cancer); a few
-# sarcomas beside them.
-DISEASES: Mapping[str, Disease] = {
-    "melanoma": Disease(
-        0.35,
-        {"axillary nodes": 3, "inguinal nodes": 3, "liver": 3, "lung": 2, "skin": 2, "bone": 1, "muscle": 1,
-         "cervical nodes": 1.5, "bowel": 0.7, "iliac nodes": 1.5, "adrenal": 0.5},
-        {"liver": 3, "lung": 3, "bone": 3, "skin": 3, "muscle": 2, "axillary nodes": 1.5, "inguinal nodes": 1.5,
-         "iliac nodes": 1, "mediastinal nodes": 1, "peritoneum": 0.7, "bowel": 0.5, "brain": 0.3, "adrenal": 0.3,
-         "spleen": 0.4},
-        0.3,
-    ),
-    "lymphoma": Disease(
-        0.29,
-        {"mediastinal nodes": 4, "retroperitoneal nodes": 3, "cervical nodes": 2.5, "axillary nodes": 1.5,
-         "mesenteric nodes": 2, "iliac nodes": 1.5, "inguinal nodes": 1, "spleen": 1, "bone": 0.7, "liver": 0.4},
-        {"mediastinal nodes": 4, "cervical nodes": 4, "supraclavicular nodes": 3, "axillary nodes": 3,
-         "retroperitoneal nodes": 4, "mesenteric nodes": 2.5, "iliac nodes": 3, "inguinal nodes": 2, "bone": 3,
-         "spleen": 1.2, "hilar nodes": 1, "liver": 0.7, "lung": 0.6, "bowel": 0.4, "muscle": 0.3},
-        0.12,
-    ),
-    "lung cancer": Disease(
-        0.31,
-        {"lung": 8, "hilar nodes": 2, "mediastinal nodes": 1},
-        {"mediastinal nodes": 6, "hilar nodes": 4, "lung": 4, "supraclavicular nodes": 2, "bone": 4, "liver": 2,
-         "adrenal": 1, "brain": 0.4, "muscle": 0.4, "skin": 0.2, "retroperitoneal nodes": 0.5},
-        0.4,
-    ),
-    "sarcoma": Disease(
-        0.05,
-        {"thigh": 5, "muscle": 4, "peritoneum": 2},
-        {"lung": 5, "muscle": 2, "bone": 1, "liver": 0.7, "inguinal nodes": 0.7, "skin": 0.7},
-        0.6,
-    ),
-}  # fmt: skip
+_LEAST_SUV = 2.2
+_MOST_GAIN = 6.0
 
 
 @dataclass(frozen=True)
@@ -115,7 +38,7 @@ class _Look:
 
 
 def add_lesions(
-    phantom: Phantom, burden: Burden, resolution_mm: float, rng: np.random.Generator
+    phantom: Phantom, burden: Burden, scanner: Scanner, rng: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
     """Grow a study's lesions into its phantom, the largest first; return where they are.
 
@@ -127,11 +50,11 @@ def add_lesions(
     names = list(DISEASES)
     shares = np.array([DISEASES[name].share for name in names])
     disease = DISEASES[names[int(rng.choice(len(names), p=shares / shares.sum()))]]
-    garden = _Garden(phantom, truth, ~one_of(phantom.canvas.tissue, _GAS), resolution_mm, rng)
+    garden = _Garden(phantom, truth, ~one_of(phantom.canvas.tissue, _GAS), scanner, rng)
     # A disease keeps to some of the places where it may spread.
-    favoured = {site: weight * rng.lognormal(0, 1.0) for site, weight in disease.spread.items()}
+    favoured = {site: weight * rng.lognormal(0, 1.0) for site, weight in disease.others.items()}
     for number, (volume_ml, suv) in enumerate(zip(burden.volumes_ml, burden.suvs, strict=True)):
-        weights = disease.primary if number == 0 else favoured
+        weights = disease.largest if number == 0 else favoured
         necrotic = volume_ml > 12 and rng.random() < disease.necrosis
         garden.plant(weights, volume_ml, suv, necrotic=bool(necrotic))
     return truth
@@ -145,11 +68,11 @@ class _Garden:
         phantom: Phantom,
         truth: npt.NDArray[np.bool_],
         free: npt.NDArray[np.bool_],
-        resolution_mm: float,
+        scanner: Scanner,
         rng: np.random.Generator,
     ) -> None:
         self._phantom, self._truth, self._free = phantom, truth, free
-        self._resolution_mm, self._rng = resolution_mm, rng
+        self._resolution_mm, self._contrast, self._rng = scanner.resolution_mm, scanner.contrast, rng
         self._places: dict[str, npt.NDArray[np.intp]] = {}
 
     def plant(self, weights: Mapping[str, float], volume_ml: float, suv: float, *, necrotic: bool) -> None:
@@ -175,11 +98,11 @@ class _Garden:
         return None
 
     def _look(self, site: str, suv: float, necrotic: bool) -> _Look:
-        soft = float(self._rng.normal(42, 12))
+        soft = float(self._rng.normal(44, 11)) + (float(self._rng.normal(26, 9)) if self._contrast else 0.0)
         hu: float | None = soft
         if site == "bone":
             kind = self._rng.random()
-            hu = soft if kind < 0.25 else None if kind < 0.75 else float(self._rng.uniform(350, 750))
+            hu = soft if kind < 0.25 else None if kind < 0.7 else float(self._rng.uniform(350, 1000))
         return _Look(suv, hu, float(self._rng.uniform(0.1, 0.3)), necrotic)
 
     def _grow(self, site: Site, centre: tuple[int, int, int], volume_ml: float, look: _Look) -> None:
@@ -220,7 +143,7 @@ class _Garden:
         phantom, rng = self._phantom, self._rng
         suv, hu = phantom.suv[window], phantom.hu[window]
         background = float(np.median(suv[where]))
-        apparent = max(look.suv, _CONTRAST * background)
+        apparent = max(look.suv, _CONTRAST * background, _LEAST_SUV)
         # What is smaller than the scanner resolves needs more activity to be seen as hot.
         recovery = 1 - np.exp(-((radius_mm / (0.75 * self._resolution_mm)) ** 1.5))
         true = background + (apparent - background) * min(1 / recovery, _MOST_GAIN)
@@ -230,7 +153,7 @@ class _Garden:
             hu[where] = (look.hu + 7 * texture)[where]
         if look.necrotic:
             core = where & (score < np.quantile(score[where], rng.uniform(0.15, 0.45)))
-            suv[core] = rng.uniform(0.7, 1.6)
+            suv[core] = rng.uniform(1.1, 2.2)
             hu[core] = rng.normal(18, 6)
 
 
@@ -255,7 +178,7 @@ def _around(centre: tuple[int, int, int], reach_mm: float, canvas: Canvas) -> Wi
     return slices[0], slices[1], slices[2]
 
 
-def _skewed_distance(offsets: list[npt.NDArray[np.float64]], rng: np.random.Generator) -> Floats:
+def _skewed_distance(offsets: list[npt.NDArray[np.floating]], rng: np.random.Generator) -> Floats:
     """Distance in mm from the centre, stretched at random along three random axes."""
     axes, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     stretch = rng.lognormal(0, 0.22, 3)

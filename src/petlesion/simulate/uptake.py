@@ -1,4 +1,19 @@
-"""How much FDG each tissue takes up (SUV by body weight), and how dense it is in CT (HU)."""
+"""How much FDG each tissue takes up (SUV by body weight), and how dense it is in CT (HU).
+
+Activities with a published source:
+
+* cerebellum 8.0 ± 2.2, soft palate and tongue's root 2.9 to 3.1, palatine tonsils 3.45 ± 1.4, sublingual
+  glands 3.3 ± 1.5, testes 2.57 ± 0.56; all other tissues below a mean SUV of 2.5 (98 patients): Wang, Chiu,
+  Rosenberg and Gambhir, "Standardized Uptake Value Atlas", Mol Imaging Biol 2007;9:83–90
+  (DOI 10.1007/s11307-006-0075-y).
+* liver 1.85 to 1.89 ± 0.42 (343 patients): Liu et al., Iran J Radiol 2019;16(2):e84881
+  (DOI 10.5812/iranjradiol.84881); most readings name 2 to 2.5, and this module stands between.
+* blood pool 1.5 to 2, brain about 8, myocardium anything from 2 to 12, urine beyond all: common reading
+  experience, as in Shreve, Anzai and Wahl, RadioGraphics 1999;19:61–77, who give the pattern without numbers.
+
+The other numbers are set so that the order of organs is the usual one; they have no source of their own. CT
+densities are textbook values at 120 kV.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +34,9 @@ _COARSE_MM = 34.0
 class Normal:
     """A tissue in patients without disease there.
 
-    `suv` is the median over patients, `spread` the log-normal standard deviation between patients, `texture` that
-    inside one patient's organ. `hu` is the density without contrast agent, `enhancement` what the portal venous
-    phase adds, `grain` the standard deviation of the tissue's own density.
+    `suv` is the median over patients, `spread` the log-normal standard deviation between patients, `texture`
+    that inside one patient's organ. `hu` is the density without contrast agent, `enhancement` what the portal
+    venous phase adds, `grain` the standard deviation of the tissue's own density.
     """
 
     suv: float
