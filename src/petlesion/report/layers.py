@@ -47,8 +47,11 @@ def pet_layer(array: Array) -> Layer:
 
 
 def ct_layer(array: Array) -> Layer:
-    """A CT in HU: steps of 4 HU in soft tissue, wider in lung and bone."""
-    levels = np.concatenate([np.arange(-1024, -160, 10), np.arange(-160, 240, 4), np.linspace(240, 2000, 69)])
+    """A CT in HU: steps of 4 HU in soft tissue, wider in lung and bone.
+
+    Air below −960 HU is one level: its noise would be half of the page.
+    """
+    levels = np.concatenate([np.arange(-960, -160, 10), np.arange(-160, 240, 4), np.linspace(240, 2000, 76)])
     return Layer(array, levels, 1.0)
 
 

@@ -18,13 +18,21 @@ export function fitCanvas(canvas) {
   return ratio;
 }
 
+// Views that show the whole height of the body share one scale, so that a level is at one height in all of them.
+export function createCommonScale() {
+  const members = [];
+  return {
+    join: (canvas, widthMm, heightMm) => members.push({ canvas, widthMm, heightMm }),
+    pixelsPerMm: () => (window.devicePixelRatio || 1) * Math.min(...members.map(
+      ({ canvas, widthMm, heightMm }) => Math.min(canvas.clientWidth / widthMm, canvas.clientHeight / heightMm))),
+  };
+}
+
 // How a plane lies on its canvas: screen = origin + scale · voxel, in canvas pixels, voxel centres at integers.
-function layOut(canvas, plane, study, { cursor, zoom }) {
-  const axes = [plane.across, plane.down];
-  const size = axes.map((axis) => study.grid.shape[axis] * study.grid.spacing[axis]);
+function layOut(canvas, plane, study, { cursor, zoom }, scale) {
   const room = [canvas.width, canvas.height];
-  const pixelsPerMm = zoom * Math.min(room[0] / size[0], room[1] / size[1]);
-  return axes.map((axis, i) => {
+  const pixelsPerMm = zoom * scale.pixelsPerMm();
+  return [plane.across, plane.down].map((axis, i) => {
     const count = study.grid.shape[axis];
     const step = study.grid.spacing[axis] * pixelsPerMm;
     const flipped = i === 1 && plane.headUp;
@@ -44,8 +52,9 @@ function toVoxel({ count, step, start, flipped }, screen) {
   return flipped ? count - 1 - voxel : voxel;
 }
 
-export function createPlaneView(canvas, name, study, state) {
+export function createPlaneView(canvas, name, study, state, scale) {
   const plane = PLANES[name];
+  const extentMm = (axis) => study.grid.shape[axis] * study.grid.spacing[axis];
   const context = canvas.getContext("2d");
   const scratch = document.createElement("canvas");
   let across;
@@ -154,7 +163,7 @@ export function createPlaneView(canvas, name, study, state) {
 
   function draw(current) {
     const ratio = fitCanvas(canvas);
-    [across, down] = layOut(canvas, plane, study, current);
+    [across, down] = layOut(canvas, plane, study, current, scale);
     const slice = Math.round(current.cursor[plane.fixed]);
     context.fillStyle = current.show === "pet" ? "#fff" : "#000";
     context.fillRect(0, 0, canvas.width, canvas.height);
@@ -179,6 +188,8 @@ export function createPlaneView(canvas, name, study, state) {
     cursor[axis] = Math.min(study.grid.shape[axis] - 1, Math.max(0, Math.round(cursor[axis]) + voxels));
     state.set({ cursor });
   }
+
+  scale.join(canvas, extentMm(plane.across), extentMm(plane.down));
 
   const towardsHead = plane.headUp ? 1 : -1;
   const keys = {

@@ -6,6 +6,7 @@ import { cellAt, unpack } from "./volume.js";
 
 const FRONT_OPACITY = 0.9;
 const BACK_OPACITY = 0.45;
+const SELECTED_OPACITY = 0.85;
 const CLICK_PIXELS = 4;
 const PIXELS_PER_TURN = 600;
 
@@ -23,14 +24,14 @@ function mix(pixel, [r, g, b], opacity) {
   return (0xff000000 | blend(16, b) | blend(8, g) | blend(0, r)) >>> 0;
 }
 
-export function createProjectionView(canvas, caption, offset, study, state) {
+export function createProjectionView(canvas, caption, offset, study, state, scale) {
   const { projections } = study;
   const { frames, rows, columns, pixel, centre } = projections;
   const context = canvas.getContext("2d");
   const scratch = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
   const certainty = new Map(study.lesions.map(({ number, confidence }) =>
     [number, confidence === null ? 1 : 0.25 + 0.75 * confidence]));
-  let layout = { scale: 1, left: 0, top: 0 };
+  let layout = { size: 1, left: 0, top: 0 };
 
   const frameOf = ({ angle }) => (angle + Math.round(offset * frames)) % frames;
   const turnOf = (frame) => (2 * Math.PI * frame) / frames;
@@ -45,8 +46,9 @@ export function createProjectionView(canvas, caption, offset, study, state) {
       pixels[i] = table[projections.suv[at]];
       if (number === 0 || !outlines) continue;
       const opacity = FRONT_OPACITY + ((BACK_OPACITY - FRONT_OPACITY) * projections.depth[at]) / 255;
-      const colour = number === selected ? SELECTED_COLOUR : LESION_COLOUR;
-      pixels[i] = mix(pixels[i], colour, number === selected ? 1 : opacity * (certainty.get(number) ?? 1));
+      pixels[i] = number === selected
+        ? mix(pixels[i], SELECTED_COLOUR, SELECTED_OPACITY)
+        : mix(pixels[i], LESION_COLOUR, opacity * (certainty.get(number) ?? 1));
     }
     const image = new ImageData(new Uint8ClampedArray(pixels.buffer), columns, rows);
     scratch.getContext("2d").putImageData(image, 0, 0);
@@ -63,8 +65,8 @@ export function createProjectionView(canvas, caption, offset, study, state) {
 
   function drawCrosshair(frame, cursor, ratio) {
     const [column, row] = project(frame, cursor);
-    const x = Math.floor(layout.left + (column + 0.5) * layout.scale) + 0.5;
-    const y = Math.floor(layout.top + (row + 0.5) * layout.scale) + 0.5;
+    const x = Math.floor(layout.left + (column + 0.5) * layout.size) + 0.5;
+    const y = Math.floor(layout.top + (row + 0.5) * layout.size) + 0.5;
     const path = new Path2D();
     const [inner, outer] = [9 * ratio, 18 * ratio];
     for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
@@ -81,14 +83,14 @@ export function createProjectionView(canvas, caption, offset, study, state) {
   function draw(current) {
     const ratio = fitCanvas(canvas);
     const frame = frameOf(current);
-    const scale = Math.min(canvas.width / columns, canvas.height / rows);
-    layout = { scale, left: (canvas.width - columns * scale) / 2, top: (canvas.height - rows * scale) / 2 };
+    const size = pixel * scale.pixelsPerMm();
+    layout = { size, left: (canvas.width - columns * size) / 2, top: (canvas.height - rows * size) / 2 };
     paint(frame, current);
     context.fillStyle = "#fff";
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.imageSmoothingEnabled = true;
     context.imageSmoothingQuality = "high";
-    context.drawImage(scratch, layout.left, layout.top, columns * scale, rows * scale);
+    context.drawImage(scratch, layout.left, layout.top, columns * size, rows * size);
     drawCrosshair(frame, current.cursor, ratio);
     caption.textContent = `${viewName(frame / frames)} · ${Math.round((360 * frame) / frames)}°`;
   }
@@ -120,8 +122,8 @@ export function createProjectionView(canvas, caption, offset, study, state) {
 
   function pick(event) {
     const ratio = canvas.width / canvas.clientWidth;
-    const column = (event.offsetX * ratio - layout.left) / layout.scale - 0.5;
-    const row = (event.offsetY * ratio - layout.top) / layout.scale - 0.5;
+    const column = (event.offsetX * ratio - layout.left) / layout.size - 0.5;
+    const row = (event.offsetY * ratio - layout.top) / layout.size - 0.5;
     const [c, r] = [Math.round(column), Math.round(row)];
     if (c < 0 || r < 0 || c >= columns || r >= rows) return;
     const frame = frameOf(state.get());
@@ -129,6 +131,8 @@ export function createProjectionView(canvas, caption, offset, study, state) {
     if (number > 0) study.select(number);
     else state.set({ cursor: brightest(frame, column, row) ?? state.get().cursor });
   }
+
+  scale.join(canvas, columns * pixel, rows * pixel);
 
   const turnBy = (count) => state.set({ angle: (state.get().angle + count + frames) % frames });
   let drag = null;

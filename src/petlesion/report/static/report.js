@@ -1,6 +1,6 @@
 // The report page: unpacks the study, builds the views and connects the controls.
 
-import { createPlaneView, PLANES } from "./planes.js";
+import { createCommonScale, createPlaneView, PLANES } from "./planes.js";
 import { createProjectionView, unpackProjections } from "./projection.js";
 import { createState } from "./state.js";
 import { createLesionTable } from "./table.js";
@@ -106,9 +106,13 @@ async function main() {
     study.select(numbers[(index + numbers.length) % numbers.length]);
   };
 
-  createProjectionView(byId("front"), byId("front-caption"), 0, study, state);
-  createProjectionView(byId("side"), byId("side-caption"), 0.25, study, state);
-  for (const name of Object.keys(PLANES)) createPlaneView(byId(name), name, study, state);
+  const bodyScale = createCommonScale();
+  createProjectionView(byId("front"), byId("front-caption"), 0, study, state, bodyScale);
+  createProjectionView(byId("side"), byId("side-caption"), 0.25, study, state, bodyScale);
+  for (const name of Object.keys(PLANES)) {
+    const scale = PLANES[name].headUp ? bodyScale : createCommonScale();
+    createPlaneView(byId(name), name, study, state, scale);
+  }
   state.subscribe((current) => {
     showReadout(study, current);
     byId("angle").value = current.angle;
