@@ -95,12 +95,18 @@ class _Clamped(io.RawIOBase):
 
 
 @contextmanager
+def without_remarks() -> Iterator[None]:
+    """Keep pydicom and highdicom from warning: they quote values, which may be the patient's name."""
+    with warnings.catch_warnings(), disable_value_validation():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
 def reading(what: object) -> Iterator[None]:
     """Turn whatever a library raises on broken bytes into a FormatError that names `what`."""
     try:
-        with warnings.catch_warnings(), disable_value_validation():
-            # pydicom's warnings quote values, which may be the patient's name.
-            warnings.simplefilter("ignore")
+        with without_remarks():
             yield
     except PetlesionError:
         raise

@@ -77,19 +77,26 @@ def frame_headers(header: Dataset, what: str = "the object") -> list[Dataset]:
         raise SeriesError(
             f"{what} states {stated or 'no'} frames and describes {len(per_frame)}; export the series again"
         )
-    base = Dataset(header)
-    for keyword in _GROUPS:
+    base = shallow_copy(header)
+    for keyword in (*_GROUPS, "PixelData"):
         if keyword in base:
             del base[keyword]
     for shared in header.get("SharedFunctionalGroupsSequence") or ():
         _flatten(shared, base)
     planes = []
     for groups in per_frame:
-        plane = Dataset(base)
+        plane = shallow_copy(base)
         _flatten(groups, plane)
         _add_single_slice_terms(plane)
         planes.append(plane)
     return planes
+
+
+def shallow_copy(dataset: Dataset) -> Dataset:
+    """Another data set of the same elements, whose own may be set without a change to the first."""
+    copy = Dataset()
+    copy.update(dataset)
+    return copy
 
 
 def _flatten(groups: Dataset, into: Dataset) -> None:

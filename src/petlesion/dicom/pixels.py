@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
 
 from petlesion.dicom.files import DicomFile, read_dataset, reading
@@ -17,7 +16,9 @@ from petlesion.errors import FormatError
 
 Pixels = npt.NDArray[np.integer]
 
-_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN, "1.2.840.10008.1.2.1.99")
+"""Transfer syntaxes whose pixels are stored as they are."""
 
 
 def decode(frames: Sequence[Frame]) -> Iterator[Pixels]:
@@ -30,7 +31,7 @@ def decode(frames: Sequence[Frame]) -> Iterator[Pixels]:
         if opened is None or opened[0] != frame.file:
             opened = (frame.file, read_dataset(frame.file))
             _check_pixels(frame.file, opened[1])
-        yield _decode_frame(frame, opened[1])
+        yield decode_frame(frame.file, opened[1], frame.number)
 
 
 def _check_pixels(file: DicomFile, dataset: Dataset) -> None:
@@ -44,35 +45,33 @@ def _check_pixels(file: DicomFile, dataset: Dataset) -> None:
     rows, columns = number(dataset, "Rows") or 0, number(dataset, "Columns") or 0
     frames = number(dataset, "NumberOfFrames") or 1
     promised = rows * columns * frames * bits / 8
-    if str(dataset.file_meta.TransferSyntaxUID) in _NATIVE and promised > len(dataset.PixelData):
+    if str(dataset.file_meta.TransferSyntaxUID) in NATIVE and promised > len(dataset.PixelData):
         raise FormatError(
             f"{file} is cut off: it holds {len(dataset.PixelData)} bytes of pixels where its header states "
             f"{promised:.0f}; copy it again from its source"
         )
 
 
-def _decode_frame(frame: Frame, dataset: Dataset) -> Pixels:
-    with reading(frame.file):
-        native = str(dataset.file_meta.TransferSyntaxUID) in _NATIVE
-        pixels = _native_frame(frame, dataset) if native else _compressed_frame(frame, dataset)
-    rows, columns = number(frame.header, "Rows"), number(frame.header, "Columns")
-    if pixels.shape != (rows, columns):
-        raise FormatError(f"{frame.file} decodes to {pixels.shape} pixels, not {rows:g} × {columns:g}")
+def decode_frame(file: DicomFile, dataset: Dataset, number: int) -> Pixels:
+    """The stored values [y, x] of frame `number` (from 0) of a data set that was read with its pixels."""
+    with reading(file):
+        native = str(dataset.file_meta.TransferSyntaxUID) in NATIVE
+        pixels = _native_frame(dataset, number) if native else _compressed_frame(dataset, number)
+    if pixels.shape != (dataset.Rows, dataset.Columns):
+        raise FormatError(f"{file} decodes to {pixels.shape} pixels, not {dataset.Rows} × {dataset.Columns}")
     return pixels
 
 
-def _native_frame(frame: Frame, dataset: Dataset) -> Pixels:
+def _native_frame(dataset: Dataset, number: int) -> Pixels:
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     kind = "i" if dataset.PixelRepresentation == 1 else "u"
-    order = ">" if dataset.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.2" else "<"
+    order = ">" if dataset.file_meta.TransferSyntaxUID == _BIG_ENDIAN else "<"
     dtype = np.dtype(f"{order}{kind}{int(dataset.BitsAllocated) // 8}")
     size = rows * columns
-    start = frame.number * size * dtype.itemsize
+    start = number * size * dtype.itemsize
     return np.frombuffer(dataset.PixelData, dtype, count=size, offset=start).reshape(rows, columns)
 
 
-def _compressed_frame(frame: Frame, dataset: Dataset) -> Pixels:
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    get_frame(dataset.PixelData, frame.number, number_of_frames=frames)
-    pixels: Pixels = pixel_array(dataset, index=frame.number, raw=True)
+def _compressed_frame(dataset: Dataset, number: int) -> Pixels:
+    pixels: Pixels = pixel_array(dataset, index=number, raw=True)
     return pixels

@@ -10,6 +10,7 @@ import numpy as np
 from petlesion.dicom import rtstruct
 from petlesion.dicom.frames import frames_of
 from petlesion.dicom.headers import number, text, texts
+from petlesion.dicom.seg_reader import read_seg, segments
 from petlesion.dicom.series import Series, Stack, read_volume, stack
 from petlesion.dicom.suv import PET_CLASSES, SuvConversion, suv_conversion
 from petlesion.errors import PetlesionError, SeriesError, StudyError, SuvError
@@ -186,23 +187,44 @@ def _described(series: Series) -> str:
 def _read_reference(
     series: Sequence[Series], pet: Series, grid: Grid, roi: str | None
 ) -> tuple[Volume | None, list[str]]:
-    """The lesions that a structure set of this PET marks, and what the reader of the result should know."""
-    sets = [one for one in series if one.modality == "RTSTRUCT" and _mismatch(pet, one) is None]
-    drawn_on_pet = [one for one in sets if pet.uid in rtstruct.referenced_series(one.header)]
-    sets = drawn_on_pet or sets
-    if not sets:
+    """The lesions that a segmentation or structure set marks, and what the reader of the result should know.
+
+    A segmentation is taken before a structure set, and what was drawn on this PET before what was not.
+    """
+    candidates = [one for one in series if one.modality == "SEG" and _mismatch(pet, one) is None]
+    if not candidates:
+        candidates = [one for one in series if one.modality == "RTSTRUCT" and _mismatch(pet, one) is None]
+    drawn_on_pet = [one for one in candidates if pet.uid in _referenced_series(one)]
+    candidates = drawn_on_pet or candidates
+    if not candidates:
         return None, []
-    if len(sets) > 1:
-        listed = "; ".join(one.label for one in sets)
-        return None, [f"no reference was read, since {len(sets)} structure sets could be it: {listed}"]
-    found = rtstruct.structures(sets[0].header)
+    if len(candidates) > 1:
+        listed = "; ".join(one.label for one in candidates)
+        return None, [f"no reference was read, since {len(candidates)} series could be it: {listed}"]
+    if len(candidates[0].files) > 1:
+        return None, [f"no reference was read, since {candidates[0].label} holds several objects"]
+    return _marked(candidates[0], grid, roi)
+
+
+def _marked(drawn: Series, grid: Grid, roi: str | None) -> tuple[Volume | None, list[str]]:
+    is_seg = drawn.modality == "SEG"
+    found = segments(drawn.header) if is_seg else rtstruct.structures(drawn.header)
     chosen = rtstruct.tumour_structures(found, roi)
     names = ", ".join(structure.name for structure in found) or "none"
     if not chosen:
         if roi is not None:
-            raise StudyError(f"{sets[0]} has no structure {roi!r}; it has {names}")
+            raise StudyError(f"{drawn} has no structure {roi!r}; it has {names}")
         return None, [f"no reference was read, since no structure is called a tumour; there are {names}"]
+    notes = []
     if len(chosen) > 1:
-        merged = ", ".join(structure.name for structure in chosen)
-        return rtstruct.rasterise(sets[0].header, chosen, grid), [f"the reference merges {merged}"]
-    return rtstruct.rasterise(sets[0].header, chosen, grid), []
+        notes = [f"the reference merges {', '.join(structure.name for structure in chosen)}"]
+    if is_seg:
+        return read_seg(drawn.files[0], grid, chosen), notes
+    return rtstruct.rasterise(drawn.header, chosen, grid), notes
+
+
+def _referenced_series(drawn: Series) -> set[str]:
+    if drawn.modality == "RTSTRUCT":
+        return rtstruct.referenced_series(drawn.header)
+    listed = drawn.header.get("ReferencedSeriesSequence") or ()
+    return {uid for uid in (text(item, "SeriesInstanceUID") for item in listed) if uid}
