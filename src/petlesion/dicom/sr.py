@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
@@ -23,9 +22,7 @@ from petlesion.dicom.seg import (
     source_images,
 )
 from petlesion.dicom.series import Stack
-from petlesion.errors import GeometryError
 from petlesion.io.atomic import atomic_file
-from petlesion.volume import Array
 
 SERIES_NUMBER = 901
 
@@ -66,21 +63,17 @@ class LesionMeasures(Protocol):
 def write_report(
     path: str | Path,
     lesions: Sequence[LesionMeasures],
-    labels: Array,
     segmentation: Dataset,
     pet: Stack,
     provenance: Provenance,
 ) -> Dataset:
     """Write the lesions' measures as a Comprehensive 3D SR that refers to the SEG; return it.
 
-    `labels` [z, y, x] numbers the lesions' voxels as `lesions` does. `segmentation` is what `write_seg`
-    returned: with a segment per lesion each group refers to its own, otherwise to the lesion's frames of the
-    one segment. Raises GeometryError for labels of another shape.
+    `segmentation` is what `write_seg` returned: with a segment per lesion each group refers to its own,
+    otherwise all refer to the one segment.
     """
-    if labels.shape != pet.grid.shape:
-        raise GeometryError(f"labels of shape {labels.shape} do not fit the PET's grid {pet.grid.shape}")
     with without_remarks():
-        groups = [_group(lesion, labels, segmentation, pet, provenance) for lesion in lesions]
+        groups = [_group(lesion, segmentation, pet, provenance) for lesion in lesions]
         report = sr.Comprehensive3DSR(
             evidence=[*source_images(pet), segmentation],
             content=_content(groups, pet, provenance),
@@ -127,13 +120,13 @@ def _content(
 
 
 def _group(
-    lesion: LesionMeasures, labels: Array, segmentation: Dataset, pet: Stack, provenance: Provenance
+    lesion: LesionMeasures, segmentation: Dataset, pet: Stack, provenance: Provenance
 ) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=lesion_uid(pet, provenance, lesion.number), identifier=f"Lesion {lesion.number}"
         ),
-        referenced_segment=_referenced_segment(lesion.number, labels, segmentation, pet),
+        referenced_segment=_referenced_segment(lesion.number, segmentation, pet),
         finding_category=codes.SCT.MorphologicallyAbnormalStructure,
         finding_type=codes.SCT.Neoplasm,
         algorithm_id=sr.AlgorithmIdentification(
@@ -164,20 +157,12 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _referenced_segment(
-    number: int, labels: Array, segmentation: Dataset, pet: Stack
-) -> sr.ReferencedSegment:
-    """The lesion's own segment, or its frames of the one segment that holds all lesions.
-
-    highdicom writes the frames of one segment in the order of the slices and leaves empty ones out.
-    """
+def _referenced_segment(number: int, segmentation: Dataset, pet: Stack) -> sr.ReferencedSegment:
+    """The lesion's own segment, or the one segment that holds all lesions."""
     own_segment = len(segmentation.SegmentSequence) > 1
-    filled = np.flatnonzero((labels > 0).any(axis=(1, 2)))
-    own = np.flatnonzero((labels == number).any(axis=(1, 2)))
     return sr.ReferencedSegment(
         sop_class_uid=segmentation.SOPClassUID,
         sop_instance_uid=segmentation.SOPInstanceUID,
         segment_number=number if own_segment else 1,
-        frame_numbers=None if own_segment else (np.searchsorted(filled, own) + 1).tolist(),
         source_series=sr.SourceSeriesForSegmentation(str(pet.headers[0].SeriesInstanceUID)),
     )
