@@ -53,8 +53,8 @@ def require_image(folder: Path, names: tuple[str, ...], what: str) -> Path:
 def read_images(name: str, pet: Path, ct: Path, reference: Volume) -> Study:
     """Read a study whose CT may lie on a grid of its own and whose reference lies on the PET's.
 
-    Raises FormatError, GeometryError or ValueRangeError for an image that cannot be used, and StudyError for a
-    CT that misses a tenth of the body.
+    Raises FormatError, GeometryError or ValueRangeError for an image that cannot be used, and StudyError for
+    a CT that misses a tenth of the body.
     """
     images = SourceImages(name, pet.parent, read_volume(pet), read_volume(ct), reference)
     return to_study(images)
