@@ -6,7 +6,7 @@ import { cellAt, unpack } from "./volume.js";
 
 const FRONT_OPACITY = 0.9;
 const BACK_OPACITY = 0.45;
-const SELECTED_OPACITY = 0.85;
+const SELECTED_OPACITY = 0.75;
 const CLICK_PIXELS = 4;
 const PIXELS_PER_TURN = 600;
 
