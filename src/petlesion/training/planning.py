@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
-from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -23,7 +24,7 @@ from petlesion.cohort.layout import CT_CHANNEL, PET_CHANNEL, Cohort
 from petlesion.errors import CohortError, ExperimentError, FormatError
 from petlesion.experiments import Experiment
 from petlesion.training.jsonfile import Json, read_json
-from petlesion.training.nnunet import CONFIGURATION, workplace
+from petlesion.training.nnunet import CONFIGURATION, threads_for_processes, workplace
 
 # nnU-Net's choice for .nii.gz, named here so that planning opens no image to find it out.
 _READER = {"overwrite_image_reader_writer": "SimpleITKIO"}
@@ -41,14 +42,15 @@ INPUT_CHANNELS: Mapping[str, tuple[int, ...]] = {
 def take_fingerprint(cohort: Cohort, processes: int) -> Json:
     """nnU-Net's fingerprint of the training cases: shapes, spacings and intensities inside lesions.
 
-    Raises CohortError if no training case has a lesion.
+    With one process it is taken in this one. Raises CohortError if no training case has a lesion.
     """
     if not any(case.has_lesion for case in cohort.training_cases):
         raise CohortError(
             f"{cohort.folder}: no training case has a lesion, so there is nothing to learn from"
         )
-    with workplace(cohort.name, training_dataset_json(cohort)):
-        extractor = DatasetFingerprintExtractor(cohort.name, processes)
+    in_process = threads_for_processes(fingerprint_extractor) if processes == 1 else nullcontext()
+    with workplace(cohort.name, training_dataset_json(cohort)), in_process:
+        extractor = fingerprint_extractor.DatasetFingerprintExtractor(cohort.name, processes)
         extractor.show_progress_bar = False
         return _as_json(extractor.run())
 
@@ -71,7 +73,7 @@ def plan_fingerprint(
         target.write_text(json.dumps(fingerprint), encoding="utf-8")
         try:
             return _as_json(ExperimentPlanner(dataset_name).plan_experiment())
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise FormatError(
                 f"the fingerprint and the dataset.json of {dataset_name} do not make a plan ({error!r}); "
                 "take both as nnU-Net v2 wrote them"
