@@ -1,0 +1,126 @@
+"""The paper's experiments on a cohort that fits a laptop: Table 2, Table 3, Figure 1 from the commands.
+
+    python benchmarks/reproduce_mini.py --work DIR -o docs/reproduction
+
+Every row of Table 2 is scaled alike: a quarter of the patch, an eighth of the features, a five-hundredth of
+the epochs; five folds for b and one for the others. The learning rates are the printed ones: the released
+ones, a tenth of them, barely move a network in so few steps. The cohort is simulated. The numbers show that
+the machinery works; they are not the paper's accuracy. Stopped and started again, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from petlesion.experiments import EXPERIMENTS, PUBLISHED, Experiment
+from petlesion.io.atomic import write_text
+
+STUDIES = 40
+SPACING_MM = 6
+SEED = 2023
+TEST_SHARE = 0.25
+ALL_FOLDS = "0,1,2,3,4"
+PATCH_SCALE, FEATURE_SCALE, EPOCH_SCALE = 4, 8, 500
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the cohort and the runs lie, and where the tables go."""
+
+    work: Path
+    out: Path
+
+    @property
+    def cohort(self) -> Path:
+        return self.work / "Dataset900_Mini"
+
+    def run(self, experiment: str) -> Path:
+        return self.work / "results" / self.cohort.name / f"{experiment}__nnUNetPlans__3d_fullres"
+
+
+def scaled(experiment: Experiment) -> list[str]:
+    """The settings that make a row small, as arguments of petlesion train."""
+    assert experiment.patch_size is not None
+    patch = "x".join(str(size // PATCH_SCALE) for size in experiment.patch_size)
+    settings = {
+        "epochs": round(experiment.epochs / EPOCH_SCALE),
+        "patch_size": patch,
+        "base_features": experiment.base_features // FEATURE_SCALE,
+        "max_features": experiment.max_features // FEATURE_SCALE,
+        "learning_rate": PUBLISHED[experiment.name].learning_rate,
+    }
+    return [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+
+
+def petlesion(*arguments: str | Path) -> str:
+    """Run a command of petlesion and return what it prints; what it says goes to the terminal."""
+    words = [str(argument) for argument in arguments]
+    print(f"$ petlesion {shlex.join(words)}", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "petlesion", *words]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def make_cohort(places: Places) -> None:
+    if (places.cohort / "splits_final.json").exists():
+        return
+    size = ["-n", str(STUDIES), "--seed", str(SEED), "--spacing", str(SPACING_MM)]
+    petlesion("cohort", "simulate", *size, "-o", places.cohort)
+    petlesion("cohort", "split", places.cohort, "--test-share", str(TEST_SHARE))
+
+
+def run_experiment(places: Places, name: str) -> None:
+    """Train a row, predict and score its held-out studies and the test set."""
+    run, cohort = places.run(name), places.cohort
+    folds = ALL_FOLDS if name == "b" else "0"
+    results = places.work / "results"
+    petlesion("train", cohort, "-e", name, "-f", folds, "-o", results, *scaled(EXPERIMENTS[name]))
+    for part, choice in (("cross_validation", ["--held-out"]), ("test", [])):
+        predictions = run / part / "predictions"
+        petlesion("predict", run, cohort, *choice, "-o", predictions)
+        petlesion("evaluate", predictions, cohort, "-o", run / part / "metrics.csv")
+
+
+def write_tables(places: Places, minutes: dict[str, float]) -> None:
+    runs = [places.run(name) for name in PUBLISHED]
+    b = places.run("b")
+    predictions = b / "test" / "predictions"
+    for style, ending in (("markdown", "md"), ("csv", "csv"), ("latex", "tex")):
+        table_2 = petlesion("experiment", "compare", *runs, "--cases", places.cohort, "--format", style)
+        write_text(places.out / f"table2.{ending}", table_2)
+        table_3 = petlesion("sweep", predictions, places.cohort, "--cases", places.cohort, "--format", style)
+        write_text(places.out / f"table3.{ending}", table_3)
+    for ending in ("png", "svg"):
+        figure = places.out / f"figure1.{ending}"
+        petlesion("experiment", "figure", b / "cross_validation" / "predictions", places.cohort, "-o", figure)
+    lines = ["| row | minutes |", "| --- | ---: |"]
+    lines += [f"| {name} | {spent:.1f} |" for name, spent in minutes.items()]
+    write_text(places.out / "times.md", "\n".join(lines) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, help="folder for the cohort and the runs")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the tables and the figure")
+    arguments = parser.parse_args()
+    places = Places(arguments.work, arguments.out)
+    minutes = {}
+    started = time.perf_counter()
+    make_cohort(places)
+    minutes["simulating"] = (time.perf_counter() - started) / 60
+    for name in PUBLISHED:
+        started = time.perf_counter()
+        run_experiment(places, name)
+        minutes[name] = (time.perf_counter() - started) / 60
+    write_tables(places, minutes)
+
+
+if __name__ == "__main__":
+    main()
