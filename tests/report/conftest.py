@@ -15,6 +15,7 @@ from PIL import Image
 from petlesion.lesions import measure_lesions
 from petlesion.report.html import ReportFacts, write_report
 from petlesion.volume import Study
+from tests.conftest import make_phantom
 
 CHROMIUM_FLAGS = [
     "--headless",
@@ -69,16 +70,22 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
 @pytest.fixture
 def write_study_report(tmp_path: Path) -> WriteStudyReport:
     """Write the report of a study with its reference as the mask."""
+    return lambda study, **options: write_reference(tmp_path / "report.html", study, **options)
 
-    def write(study: Study, *, confidence: list[float] | None = None, **facts: Any) -> Path:
-        path = tmp_path / "report.html"
-        mask = study.reference
-        assert mask is not None
-        table = measure_lesions(mask, study.pet, confidence)
-        write_report(path, study, mask, table, ReportFacts(**{"created": CREATED, **facts}))
-        return path
 
-    return write
+@pytest.fixture(scope="session")
+def phantom_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the phantom; not to be changed."""
+    return write_reference(tmp_path_factory.mktemp("phantom") / "report.html", make_phantom())
+
+
+def write_reference(path: Path, study: Study, *, confidence: list[float] | None = None, **facts: Any) -> Path:
+    """Write a study's report with its reference as the mask."""
+    mask = study.reference
+    assert mask is not None
+    table = measure_lesions(mask, study.pet, confidence)
+    write_report(path, study, mask, table, ReportFacts(**{"created": CREATED, **facts}))
+    return path
 
 
 def pixels(page: Any, canvas: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The page of several studies, as a file and in a real browser."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,7 @@ import pytest
 from petlesion.evaluation.metrics import StudyMetrics
 from petlesion.evaluation.summary import summarize
 from petlesion.report.cohort import CohortFacts, CohortRow, read_thumbnail, write_cohort_report
-from petlesion.volume import Study
-from tests.report.conftest import CREATED, WriteStudyReport
+from tests.report.conftest import CREATED
 
 OpenPage = Callable[..., Any]
 HOSTILE = "<img src=x onerror=\"console.log('in')\">"
@@ -28,11 +28,10 @@ METRICS = (
 
 
 @pytest.fixture
-def cohort_page(tmp_path: Path, write_study_report: WriteStudyReport, phantom: Study) -> Path:
-    report = write_study_report(phantom)
+def cohort_page(tmp_path: Path, phantom_report: Path) -> Path:
     folder = tmp_path / "in: here #1"
     folder.mkdir()
-    report = report.rename(folder / "report.html")
+    report = Path(shutil.copy(phantom_report, folder))
     rows = [CohortRow(row.case_id, row, report=report if row is METRICS[0] else None) for row in METRICS]
     summary = summarize(METRICS)
     facts = CohortFacts(

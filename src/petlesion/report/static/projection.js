@@ -6,7 +6,6 @@ import { cellAt, unpack } from "./volume.js";
 
 const FRONT_OPACITY = 0.9;
 const BACK_OPACITY = 0.45;
-const SELECTED_OPACITY = 0.75;
 const CLICK_PIXELS = 4;
 const PIXELS_PER_TURN = 600;
 
@@ -36,6 +35,11 @@ export function createProjectionView(canvas, caption, offset, study, state, scal
   const frameOf = ({ angle }) => (angle + Math.round(offset * frames)) % frames;
   const turnOf = (frame) => (2 * Math.PI * frame) / frames;
 
+  function isEdge(at) {
+    const { lesions } = projections;
+    return [-1, 1, -columns, columns].some((step) => lesions[at + step] !== lesions[at]);
+  }
+
   function paint(frame, { petWindow, selected, outlines }) {
     const table = colourTable(study.layers.pet.levels, petWindow, invertedGrey);
     const size = rows * columns;
@@ -46,8 +50,8 @@ export function createProjectionView(canvas, caption, offset, study, state, scal
       pixels[i] = table[projections.suv[at]];
       if (number === 0 || !outlines) continue;
       const opacity = FRONT_OPACITY + ((BACK_OPACITY - FRONT_OPACITY) * projections.depth[at]) / 255;
-      pixels[i] = number === selected
-        ? mix(pixels[i], SELECTED_COLOUR, SELECTED_OPACITY)
+      pixels[i] = number === selected && isEdge(at)
+        ? mix(pixels[i], SELECTED_COLOUR, 1)
         : mix(pixels[i], LESION_COLOUR, opacity * (certainty.get(number) ?? 1));
     }
     const image = new ImageData(new Uint8ClampedArray(pixels.buffer), columns, rows);
