@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from petlesion.dicom.files import DicomFile, find_dicom, read_header, walk
+from petlesion.dicom.files import DicomFile, find_dicom, read_header, reading, walk, without_remarks
 from petlesion.dicom.headers import text
 from petlesion.dicom.series import Series, Stack, group_series
 from petlesion.dicom.study import Choice, holds_pet, read_images
@@ -201,9 +201,9 @@ def _dicom_studies(files: Iterable[Path], origin: Path, options: IntakeOptions) 
                 objects.append(candidate)
         except FormatError as broken:
             problems.append((file, broken))
-    series = [one for one in group_series(objects, headers) if one.modality in _DICOM_MODALITIES]
-    studies = _join_series(series)
-    sources = [_dicom_source(study, origin, options) for study in studies]
+    with without_remarks():
+        series = [one for one in group_series(objects, headers) if one.modality in _DICOM_MODALITIES]
+        sources = [_dicom_source(study, origin, options) for study in _join_series(series)]
     for file, problem in problems:
         hit = [
             i for i, source in enumerate(sources) if file.parent in _folders(source) or source.origin == file
@@ -336,7 +336,8 @@ def _safe_name(name: str) -> str:
 
 def _read_dicom(source: StudySource) -> SourceImages:
     choice = Choice(source.options.pet_series, source.options.roi)
-    images = read_images(source.series, choice, source.origin)
+    with reading(source.origin):
+        images = read_images(source.series, choice, source.origin)
     warnings = images.warnings
     if float(images.pet.array.max()) < _LEAST_HIGHEST_SUV:
         warnings = (*warnings, f"the highest SUV is {images.pet.array.max():.3g}; check dose and weight")

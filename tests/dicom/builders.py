@@ -210,3 +210,69 @@ def body_images(shape: tuple[int, int, int] = (12, 20, 24)) -> tuple[np.ndarray,
     pet[shape[0] // 2, shape[1] // 2, shape[2] // 2] = 800
     ct = np.where(body, 1064, 24) + rng.integers(0, 20, shape)
     return pet.astype(np.uint16), ct.astype(np.uint16)
+
+
+def enhanced_dataset(stored: np.ndarray, spec: SeriesSpec, *, units: str | None = "Bq/ml") -> FileDataset:
+    """An enhanced multi-frame object of stored values [z, y, x], its frames in reverse order of position."""
+    pet = spec.modality == "PT"
+    dataset = slice_dataset(stored[0], spec, 0)
+    sop_class = "1.2.840.10008.5.1.4.1.1.130" if pet else "1.2.840.10008.5.1.4.1.1.2.1"
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    moved = {}
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        moved[keyword] = dataset[keyword].value
+        delattr(dataset, keyword)
+    for keyword in (
+        "RescaleSlope",
+        "RescaleIntercept",
+        "Units",
+        "DecayCorrection",
+        "CorrectedImage",
+        "ActualFrameDuration",
+        "FrameReferenceTime",
+        "AcquisitionDate",
+        "AcquisitionTime",
+        "SUVType",
+    ):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    if pet:
+        dataset.AttenuationCorrected = dataset.DecayCorrected = "YES"
+        dataset.DecayCorrectionDateTime = "20240305110000"
+    dataset.NumberOfFrames = str(len(stored))
+    shared = Dataset()
+    measures = Dataset()
+    measures.PixelSpacing, measures.SliceThickness = moved["PixelSpacing"], moved["SliceThickness"]
+    orientation = Dataset()
+    orientation.ImageOrientationPatient = moved["ImageOrientationPatient"]
+    shared.PixelMeasuresSequence = Sequence([measures])
+    shared.PlaneOrientationSequence = Sequence([orientation])
+    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
+    dataset.PerFrameFunctionalGroupsSequence = Sequence()
+    for z in reversed(range(len(stored))):
+        dataset.PerFrameFunctionalGroupsSequence.append(_frame_groups(spec, z, units if pet else None))
+    dataset.PixelData = stored[::-1].astype(f"<{stored.dtype.kind}2").tobytes()
+    return dataset
+
+
+def _frame_groups(spec: SeriesSpec, z: int, units: str | None) -> Dataset:
+    position = Dataset()
+    position.ImagePositionPatient = slice_dataset(np.zeros((1, 1), np.uint16), spec, z).ImagePositionPatient
+    content = Dataset()
+    content.FrameAcquisitionDateTime = f"2024030511{z % 60:02d}00"
+    content.FrameAcquisitionDuration = 180_000.0
+    groups = Dataset()
+    groups.PlanePositionSequence, groups.FrameContentSequence = Sequence([position]), Sequence([content])
+    if units is None:
+        rescale = Dataset()
+        rescale.RescaleSlope = DSfloat(spec.slope, auto_format=True)
+        rescale.RescaleIntercept = DSfloat(spec.intercept, auto_format=True)
+        groups.PixelValueTransformationSequence = Sequence([rescale])
+        return groups
+    unit = Dataset()
+    unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = units, "UCUM", units
+    mapping = Dataset()
+    mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = spec.slope * (z + 1), spec.intercept
+    mapping.MeasurementUnitsCodeSequence = Sequence([unit])
+    groups.RealWorldValueMappingSequence = Sequence([mapping])
+    return groups

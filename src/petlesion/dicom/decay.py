@@ -180,6 +180,9 @@ def _start_references(
     datasets: Sequence[Dataset], frames: Sequence[_Frame], half_life_s: float
 ) -> tuple[list[datetime], str]:
     """The moment to which DecayCorrection START corrected each dataset, and the rule that found it."""
+    stated = datetime_value(datasets[0].get("DecayCorrectionDateTime"), datasets[0])
+    if stated is not None:
+        return [stated] * len(frames), "DecayCorrectionDateTime (0018,9701)"
     series = _series_moment(datasets)
     acquisitions = [frame.acquisition for frame in frames if frame.acquisition is not None]
     if series is not None and (not acquisitions or series <= min(acquisitions)):

@@ -92,6 +92,11 @@ def frame_headers(header: Dataset, what: str = "the object") -> list[Dataset]:
     return planes
 
 
+def single_slice_header(header: Dataset) -> Dataset:
+    """The header itself, or the first frame's of an enhanced multi-frame object."""
+    return frame_headers(header)[0] if "PerFrameFunctionalGroupsSequence" in header else header
+
+
 def shallow_copy(dataset: Dataset) -> Dataset:
     """Another data set of the same elements, whose own may be set without a change to the first."""
     copy = Dataset()
@@ -114,7 +119,7 @@ def _add_single_slice_terms(plane: Dataset) -> None:
     if acquired is not None and "AcquisitionTime" not in plane:
         plane.AcquisitionDate, plane.AcquisitionTime = acquired[:8], acquired[8:].split("+")[0].split("-")[0]
     if "FrameAcquisitionDuration" in plane and "ActualFrameDuration" not in plane:
-        plane.ActualFrameDuration = str(plane.FrameAcquisitionDuration)
+        plane.ActualFrameDuration = str(round(plane.FrameAcquisitionDuration))
     if "DecayCorrection" not in plane and "DecayCorrected" in plane:
         plane.DecayCorrection = "START" if text(plane, "DecayCorrected") == "YES" else "NONE"
     if "CorrectedImage" not in plane:

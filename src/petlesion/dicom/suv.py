@@ -18,6 +18,8 @@ from petlesion.dicom.decay import (
     injection_moment,
     scan_moment,
 )
+from petlesion.dicom.files import without_remarks
+from petlesion.dicom.frames import single_slice_header
 from petlesion.dicom.headers import as_number, describe, number, private_value, text, texts
 from petlesion.dicom.radionuclides import SINGLE_PHOTON_RADIONUCLIDES, Radionuclide, named_radionuclide
 from petlesion.errors import PetlesionError, SuvError
@@ -55,10 +57,16 @@ class SuvConversion:
 def suv_conversion(datasets: Sequence[Dataset]) -> SuvConversion:
     """Derive the SUV factor of each dataset of one PET series from its header.
 
+    An enhanced multi-frame dataset counts as one; its frames may not differ in decay (`frames_of` splits it).
     Raises SuvError, naming tag, value and remedy, where no trustworthy SUV can be computed.
     """
     if not datasets:
         raise SuvError("a PET series without a single image has no SUV; give the folder of the series")
+    with without_remarks():
+        return _convert([single_slice_header(dataset) for dataset in datasets])
+
+
+def _convert(datasets: Sequence[Dataset]) -> SuvConversion:
     for dataset in datasets:
         _refuse_what_is_no_pet(dataset)
     _require_common_values(datasets)
@@ -68,8 +76,7 @@ def suv_conversion(datasets: Sequence[Dataset]) -> SuvConversion:
     if units is None or units.upper() not in conversion:
         raise SuvError(
             f"{describe('Units')} is {units or 'absent'}, from which no SUV follows; export the series in "
-            "BQML "
-            "or GML"
+            "BQML or GML"
         )
     factors, facts = conversion[units.upper()](datasets, warnings)
     return SuvConversion(tuple(factors), {"units": units.upper(), **facts}, tuple(dict.fromkeys(warnings)))
