@@ -1,0 +1,95 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from petlesion.errors import ModelError, UsageError
+from petlesion.inference.predict import PredictionSettings, load_model, predict
+from petlesion.io.nifti import read_volume
+from petlesion.pipeline import (
+    SegmentationSettings,
+    describe_run,
+    lesion_mask,
+    segment,
+    write_segmentation,
+)
+from petlesion.volume import Study, Volume
+from tests.conftest import make_phantom
+from tests.inference.nnunet import Recipe, write_model_folder
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model_folder(tmp_path_factory.mktemp("model") / "run", Recipe(), make_phantom(), steps=60)
+
+
+def probability_of(mask: np.ndarray) -> Volume:
+    return Volume(np.where(mask, 0.9, 0.1).astype(np.float32), np.diag([2.0, 2.0, 3.0, 1.0]))
+
+
+def test_components_of_exactly_the_smallest_size_stay() -> None:
+    mask = np.zeros((6, 20, 20), dtype=bool)
+    mask[0, 0, :9] = True
+    mask[3, 10, :10] = True
+    kept = lesion_mask(probability_of(mask), SegmentationSettings(min_voxels=10)).array
+    assert kept.dtype == np.uint8
+    assert kept.sum() == 10 and kept[3, 10, :10].all()
+
+
+def test_the_smallest_volume_is_ten_voxels_of_autopet_unless_told_otherwise() -> None:
+    assert SegmentationSettings().fewest_voxels(2.0364 * 2.0364 * 3 / 1000) == 10
+    assert SegmentationSettings().fewest_voxels(0.064) == 2
+    assert SegmentationSettings(min_volume_ml=0).fewest_voxels(0.064) == 0
+
+
+def test_even_odds_are_background() -> None:
+    undecided = Volume(np.full((3, 3, 3), 0.5, dtype=np.float32), np.eye(4))
+    assert not lesion_mask(undecided, SegmentationSettings(min_voxels=0)).array.any()
+
+
+def test_sizes_that_cannot_be_are_refused() -> None:
+    with pytest.raises(UsageError, match="-1 voxels"):
+        SegmentationSettings(min_voxels=-1)
+
+
+def test_segmenting_finds_what_the_network_learnt_in_any_orientation(model_folder: Path) -> None:
+    study = make_phantom()
+    upright = segment(study, model_folder)
+    turned = segment(study.reoriented("RAS"), load_model(model_folder))
+    np.testing.assert_array_equal(turned.mask.reoriented().array, upright.mask.array)
+    assert turned.mask.grid.matches(study.reoriented("RAS").pet.grid)
+    assert upright.study.reference is not None
+    overlap = 2 * np.sum(upright.mask.array * upright.study.reference.array)
+    assert overlap / (upright.mask.array.sum() + upright.study.reference.array.sum()) > 0.8
+    assert upright.table.count == 3
+
+
+def test_the_mask_is_the_prediction_without_small_components(model_folder: Path) -> None:
+    study = make_phantom()
+    settings = SegmentationSettings(min_voxels=0, prediction=PredictionSettings(tiles="full"))
+    segmentation = segment(study, model_folder, settings)
+    expected = predict(study, load_model(model_folder), settings.prediction).probability.array > 0.5
+    np.testing.assert_array_equal(segmentation.mask.array, expected)
+
+
+def test_without_a_model_there_is_a_sentence() -> None:
+    with pytest.raises(ModelError, match="give the path"):
+        segment(make_phantom())
+
+
+def test_files_tell_of_the_segmentation(model_folder: Path, tmp_path: Path, phantom: Study) -> None:
+    settings = SegmentationSettings()
+    segmentation = segment(phantom, model_folder, settings)
+    run = describe_run(load_model(model_folder), settings, with_probability=True)
+    record = write_segmentation(tmp_path, segmentation, None, run)
+    mask = read_volume(tmp_path / "lesions.nii.gz")
+    np.testing.assert_array_equal(mask.array, segmentation.mask.array)
+    assert mask.grid.matches(phantom.pet.grid)
+    probability = read_volume(tmp_path / "probability.nii.gz").array
+    np.testing.assert_allclose(probability, segmentation.probability.array, atol=1e-6)
+    assert json.loads((tmp_path / "run.json").read_text()) == json.loads(json.dumps(record))
+    assert set(record["files"]) == {"lesions.csv", "lesions.nii.gz", "probability.nii.gz", "report.html"}
+    assert record["lesions"]["count"] == segmentation.table.count
+    rows = (tmp_path / "lesions.csv").read_text().splitlines()
+    assert len(rows) == segmentation.table.count + 2 and rows[-1].startswith("total,")
