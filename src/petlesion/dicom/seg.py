@@ -22,7 +22,7 @@ from pydicom.uid import UID
 from petlesion._version import __version__
 from petlesion.dicom.files import read_header, without_remarks
 from petlesion.dicom.frames import shallow_copy
-from petlesion.dicom.headers import text
+from petlesion.dicom.headers import numbers, text
 from petlesion.dicom.series import Stack
 from petlesion.errors import GeometryError
 from petlesion.io.atomic import atomic_file
@@ -66,10 +66,9 @@ def write_seg(path: str | Path, lesions: Volume, pet: Stack, provenance: Provena
         )
     fractional = lesions.array.dtype.kind == "f"
     count = 1 if fractional else max(int(lesions.array.max()), 1)
-    sources = source_images(pet)
     with without_remarks():
         segmentation = highdicom.seg.Segmentation(
-            source_images=sources,
+            source_images=source_images(pet),
             pixel_array=_pixels(lesions.array, fractional),
             segmentation_type=_FRACTIONAL if fractional else _BINARY,
             segment_descriptions=[_description(n, count, pet, provenance) for n in range(1, count + 1)],
@@ -84,6 +83,7 @@ def write_seg(path: str | Path, lesions: Volume, pet: Stack, provenance: Provena
             content_label="LESIONS",
             content_description="Lesions found by petlesion; for research use only",
             series_description="petlesion: lesions (research)",
+            plane_positions=_plane_positions(pet),
             omit_empty_frames=bool(np.any(lesions.array)),
         )
         segmentation.ContentQualification = "RESEARCH"
@@ -138,6 +138,14 @@ def source_images(pet: Stack) -> list[Dataset]:
             setattr(image, keyword, (text(header, keyword) or "")[:_LONGEST_SHORT_STRING])
         legal.append(image)
     return legal
+
+
+def _plane_positions(pet: Stack) -> list[highdicom.PlanePositionSequence]:
+    """Where each slice of the array lies; the frames of a multi-frame PET may be stored in another order."""
+    return [
+        highdicom.PlanePositionSequence("PATIENT", numbers(frame.header, "ImagePositionPatient", 3))
+        for frame in pet.frames[:: pet.gates]
+    ]
 
 
 def _pixels(array: Array, fractional: bool) -> Array:

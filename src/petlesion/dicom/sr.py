@@ -66,12 +66,15 @@ def write_report(
     segmentation: Dataset,
     pet: Stack,
     provenance: Provenance,
-) -> Dataset:
+) -> Dataset | None:
     """Write the lesions' measures as a Comprehensive 3D SR that refers to the SEG; return it.
 
     `segmentation` is what `write_seg` returned: with a segment per lesion each group refers to its own,
-    otherwise all refer to the one segment.
+    otherwise all refer to the one segment. The template knows no report without a measurement: without
+    lesions nothing is written, and None returned.
     """
+    if not lesions:
+        return None
     with without_remarks():
         groups = [_group(lesion, segmentation, pet, provenance) for lesion in lesions]
         report = sr.Comprehensive3DSR(
@@ -111,7 +114,7 @@ def _content(
     report = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=device),
         procedure_reported=codes.SCT.PETCTFDGImagingOfWholeBody,
-        imaging_measurements=list(groups) or None,
+        imaging_measurements=list(groups),
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=source_images(pet),
     )
