@@ -14,8 +14,10 @@ from petlesion.cli import (
     evaluate,
     experiment,
     experiment_tables,
+    model,
     plan,
     postprocess,
+    predict,
     segment,
     summarize,
     sweep,
@@ -51,6 +53,7 @@ def _root(
 
 app.add_typer(cohort.app)
 app.add_typer(experiment.app)
+app.add_typer(model.app)
 experiment.app.command()(experiment_tables.compare)
 experiment.app.command()(experiment_tables.figure)
 app.command()(demo.demo)
@@ -58,6 +61,7 @@ app.command()(segment.segment)
 app.command()(convert.convert)
 app.command()(plan.plan)
 app.command()(train.train)
+app.command()(predict.predict)
 app.command()(postprocess.postprocess)
 app.command()(evaluate.evaluate)
 app.command()(summarize.summarize)

@@ -8,23 +8,43 @@ from pathlib import Path
 
 import numpy as np
 
-from petlesion.errors import ModelError, UsageError
-from petlesion.inference.preprocessing import channel_arrays, prepare, restore, transposed_spacing
+from petlesion.errors import MissingExtraError, ModelError, StudyError, UsageError
+from petlesion.inference.backends.openvino import OpenVinoNetwork, choose_precision
+from petlesion.inference.body import body_mask
+from petlesion.inference.preprocessing import (
+    NetworkInput,
+    channel_arrays,
+    mask_on_network_grid,
+    prepare,
+    restore,
+    transposed_spacing,
+)
 from petlesion.inference.resampling import Float
-from petlesion.inference.tiling import Network, Window, all_tiles, pad_to_patch, weighted_mean
-from petlesion.model.plan import Plan
-from petlesion.volume import Study, Volume
+from petlesion.inference.tiling import (
+    Box,
+    Network,
+    Window,
+    all_tiles,
+    body_tiles,
+    pad_to_patch,
+    weighted_mean,
+)
+from petlesion.model.bundle import BUNDLE_FILE, Bundle
+from petlesion.model.plan import CT, Plan
+from petlesion.volume import Grid, Study, Volume
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+TILES = ("body", "full")
+AVERAGES = ("logits", "probabilities")
 NOWHERE = -100.0
 """The lesion's logit against the background where no network looked."""
 
-TILES = ("full", "body")
 OnTile = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """Networks of one plan, by fold; their logits are averaged, as nnU-Net does."""
+    """Networks of one plan, by fold."""
 
     plan: Plan
     networks: Mapping[str, Network]
@@ -32,40 +52,72 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What segments a study: one member, or several of other input or architecture.
+    """What segments a study: one member, or several of other input or architecture, loaded once.
 
-    `name` says what it is to a reader of a result.
+    `name` says what it is to a reader of a result, `fingerprint` (a sha256) which weights exactly;
+    `precision` is the one computed in.
     """
 
     name: str
     members: tuple[Member, ...]
+    precision: str
+    fingerprint: str
+
+    @property
+    def needs_ct(self) -> bool:
+        """Whether a study without CT cannot be given to it."""
+        return any(CT in member.plan.channels for member in self.members)
 
 
 @dataclass(frozen=True)
 class PredictionSettings:
-    """How the window moves. Raises UsageError for what cannot be.
+    """How the window moves and how folds are averaged. Raises UsageError for what cannot be.
 
-    `tiles`: "full" (nnU-Net's) or "body"; `step`: distance of tiles in patches, above 0 and at most 1;
-    `mirror`: None mirrors as the model was trained.
+    `tiles`: "body", or "full" for nnU-Net's own; `step`: distance of tiles in patches, above 0, at most 1;
+    `mirror`: None mirrors as the model was trained; `fold_average`: "logits" as stock nnU-Net's predictor
+    does, or "probabilities" as the paper's test predictions were averaged.
     """
 
     tiles: str = "body"
     step: float = 0.5
     mirror: bool | None = None
+    fold_average: str = "logits"
 
     def __post_init__(self) -> None:
         if self.tiles not in TILES:
             raise UsageError(f"tiles are {' or '.join(TILES)}, not {self.tiles!r}")
         if not 0 < self.step <= 1:
             raise UsageError(f"a step of {self.step} patches cannot be; give a number above 0 and at most 1")
+        if self.fold_average not in AVERAGES:
+            raise UsageError(f"folds are averaged by {' or '.join(AVERAGES)}, not {self.fold_average!r}")
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Probability of a lesion (float32, 0 to 1) on the PET's grid, and that of each member of the model."""
+    """Probability of a lesion (float32, 0 to 1) on the PET's grid and in its axes, and each member's."""
 
     probability: Volume
     members: tuple[Volume, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedMember:
+    """One member's input: the padded data, where the image lies in it, and the tiles to look at."""
+
+    member: Member
+    network_input: NetworkInput
+    padded: Float
+    image_box: Box
+    window: Window
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedStudy:
+    """A study ready for a model's networks; what `prepare_study` hands to `predict_prepared`."""
+
+    grid: Grid
+    members: tuple[PreparedMember, ...]
+    settings: PredictionSettings
 
 
 def load_model(
@@ -73,23 +125,26 @@ def load_model(
     folds: Sequence[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
+    *,
+    threads: int | None = None,
     orientation: str | None = None,
 ) -> Model:
     """Load a bundle, or a run or any nnU-Net v2 model folder (which needs torch).
 
-    Raises ModelError for what is neither, MissingExtraError where torch is needed and absent.
+    A bundle runs on the processor by OpenVINO. `folds`: names such as "0"; None takes all. `threads`: of
+    the processor; None takes all. `orientation` as in `plan_from_nnunet`, for model folders alone.
+    Raises ModelError for what is neither, MissingExtraError where torch is needed and absent, UsageError.
     """
     path = Path(path)
-    if not (path / "plans.json").is_file():
-        raise ModelError(
-            f"{path} is neither a bundle (bundle.json) nor an nnU-Net v2 model folder (plans.json)"
-        )
-    from petlesion.inference.backends.torch import TorchNetwork, choose_device, open_model_folder
-
-    folder = open_model_folder(path, folds, orientation)
-    chosen = choose_device(device)
-    networks = {fold: TorchNetwork(network, chosen, precision) for fold, network in folder.networks.items()}
-    return Model(path.name, (Member(folder.plan, networks),))
+    if device not in DEVICES:
+        raise UsageError(f"a device is one of {', '.join(DEVICES)}, not {device!r}")
+    if (path / BUNDLE_FILE).is_file():
+        return _load_bundle(path, folds, device, precision, threads)
+    if (path / "plans.json").is_file():
+        return _load_model_folder(path, folds, device, precision, orientation)
+    raise ModelError(
+        f"{path} is neither a bundle ({BUNDLE_FILE}) nor an nnU-Net v2 model folder (plans.json)"
+    )
 
 
 def predict(
@@ -100,33 +155,119 @@ def predict(
 ) -> Prediction:
     """Find the probability of a lesion in every voxel of the study, in the study's own axes.
 
-    Within a member the folds' logits are averaged, between members their probabilities (as stock nnU-Net's
-    predictor and its nnUNetv2_ensemble do). `on_tile(done, total)` is called after each tile.
+    Members' probabilities are averaged, as nnUNetv2_ensemble does. `on_tile(done, total)` is called after
+    each tile of each network. Raises StudyError where a CT is needed and absent, or no body is found.
     """
-    members = tuple(_predict_member(study, member, settings, on_tile) for member in model.members)
+    return predict_prepared(prepare_study(study, model, settings), on_tile)
+
+
+def prepare_study(study: Study, model: Model, settings: PredictionSettings) -> PreparedStudy:
+    """The part of `predict` that needs no network, so that it may run beside another study's network."""
+    body = _body(study) if settings.tiles == "body" else None
+    members = tuple(_prepare_member(study, member, settings, body) for member in model.members)
+    return PreparedStudy(study.pet.grid, members, settings)
+
+
+def predict_prepared(prepared: PreparedStudy, on_tile: OnTile = lambda done, total: None) -> Prediction:
+    """The part of `predict` that runs the networks and takes their answer back to the study's grid."""
+    total = sum(len(m.window.tiles) * len(m.member.networks) for m in prepared.members)
+    tiles_done = 0
+
+    def count_tile() -> None:
+        nonlocal tiles_done
+        tiles_done += 1
+        on_tile(tiles_done, total)
+
+    members = tuple(_predict_member(prepared, member, count_tile) for member in prepared.members)
     return Prediction(_mean(members), members)
 
 
-def _predict_member(study: Study, member: Member, settings: PredictionSettings, on_tile: OnTile) -> Volume:
-    plan = member.plan
-    network_input = prepare(channel_arrays(study, plan), transposed_spacing(study, plan), plan)
-    data, image_box = pad_to_patch(network_input.data, plan.patch_size)
-    tiles = all_tiles(data.shape[1:], plan.patch_size, settings.step)
-    window = Window(tuple(tiles), plan.patch_size, _mirror_axes(plan, settings.mirror))
-    padded = weighted_mean(data, window, list(member.networks.values()), NOWHERE, on_tile)
-    logits = restore(padded[(slice(None), *image_box)], network_input, plan, NOWHERE)
-    probability = lesion_probability(logits, plan.lesion_channel)
-    oriented = study.pet.reoriented(plan.orientation)
-    return oriented.with_array(probability).reoriented(study.pet.orientation)
-
-
 def lesion_probability(logits: Float, lesion_channel: int) -> Float:
-    """Softmax probability of one label from logits against the background, [label, z, y, x] -> [z, y, x]."""
+    """Softmax probability of a label from logits against the background, [label, z, y, x] -> [z, y, x]."""
     if len(logits) == 1:
         return _sigmoid(logits[0])
     highest = np.maximum(logits.max(axis=0), 0)
     total = np.exp(-highest) + np.exp(logits - highest).sum(axis=0)
     return np.asarray(np.exp(logits[lesion_channel] - highest) / total, dtype=np.float32)
+
+
+def _load_bundle(
+    path: Path, folds: Sequence[str] | None, device: str, precision: str, threads: int | None
+) -> Model:
+    if device not in ("auto", "cpu"):
+        raise UsageError(f"a bundle runs on the processor; for {device} give the run that it was made from")
+    bundle = Bundle.open(path)
+    chosen = choose_precision(precision)
+    members = []
+    for member in bundle.members:
+        wanted = list(member.networks) if folds is None else list(folds)
+        missing = [fold for fold in wanted if fold not in member.networks]
+        if missing:
+            raise ModelError(f"{path} has no fold {missing[0]}; there are {', '.join(member.networks)}")
+        networks = {fold: OpenVinoNetwork(path / member.networks[fold], chosen, threads) for fold in wanted}
+        members.append(Member(member.plan, networks))
+    return Model(bundle.card.name, tuple(members), chosen, bundle.own_sha256)
+
+
+def _load_model_folder(
+    path: Path, folds: Sequence[str] | None, device: str, precision: str, orientation: str | None
+) -> Model:
+    try:
+        from petlesion.inference.backends.torch import TorchNetwork, choose_device, open_model_folder
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{path}, a folder of checkpoints,", "train") from error
+    chosen_device = choose_device(device)
+    chosen = "float32" if precision == "auto" else choose_precision(precision)
+    folder = open_model_folder(path, folds, orientation)
+    networks = {fold: TorchNetwork(net, chosen_device, chosen) for fold, net in folder.networks.items()}
+    return Model(path.name, (Member(folder.plan, networks),), chosen, folder.weights_sha256)
+
+
+def _body(study: Study) -> Volume:
+    body = body_mask(study)
+    if not body.any():
+        raise StudyError(
+            f"study {study.name}: no body is found in its PET and CT; look at the images, "
+            "or search all of them with --tiles full"
+        )
+    return study.pet.with_array(body)
+
+
+def _prepare_member(
+    study: Study, member: Member, settings: PredictionSettings, body: Volume | None
+) -> PreparedMember:
+    plan = member.plan
+    network_input = prepare(channel_arrays(study, plan), transposed_spacing(study, plan), plan)
+    padded, image_box = pad_to_patch(network_input.data, plan.patch_size)
+    z, y, x = padded.shape[1:]
+    if body is None:
+        tiles = all_tiles((z, y, x), plan.patch_size, settings.step)
+    else:
+        mask = np.zeros((z, y, x), dtype=bool)
+        mask[image_box] = mask_on_network_grid(body, network_input, plan)
+        tiles = body_tiles(mask, plan.patch_size, settings.step)
+    window = Window(tuple(tiles), plan.patch_size, _mirror_axes(plan, settings.mirror))
+    return PreparedMember(member, network_input, padded, image_box, window)
+
+
+def _predict_member(prepared: PreparedStudy, part: PreparedMember, on_tile: Callable[[], None]) -> Volume:
+    networks = list(part.member.networks.values())
+    apart = prepared.settings.fold_average == "probabilities"
+    groups = [[network] for network in networks] if apart else [networks]
+    return _mean([_predict_group(prepared.grid, part, group, on_tile) for group in groups])
+
+
+def _predict_group(
+    grid: Grid, part: PreparedMember, networks: Sequence[Network], on_tile: Callable[[], None]
+) -> Volume:
+    """Lesion probability, on the study's grid, of the mean logits of some networks."""
+    plan = part.member.plan
+    padded = weighted_mean(part.padded, part.window, networks, NOWHERE, on_tile)
+    logits = restore(padded[(slice(None), *part.image_box)], part.network_input, plan, NOWHERE)
+    del padded
+    probability = lesion_probability(logits, plan.lesion_channel)
+    oriented = Volume(probability, grid.reoriented(plan.orientation).affine)
+    return oriented.reoriented(grid.orientation)
 
 
 def _sigmoid(logits: Float) -> Float:
@@ -143,11 +284,11 @@ def _mirror_axes(plan: Plan, mirror: bool | None) -> tuple[int, ...]:
     return (plan.mirror_axes or (0, 1, 2)) if mirror else ()
 
 
-def _mean(members: Sequence[Volume]) -> Volume:
-    if len(members) == 1:
-        return members[0]
-    mean = members[0].array.copy()
-    for member in members[1:]:
-        mean += member.array
-    mean /= len(members)
-    return members[0].with_array(mean)
+def _mean(volumes: Sequence[Volume]) -> Volume:
+    if len(volumes) == 1:
+        return volumes[0]
+    mean = volumes[0].array.copy()
+    for volume in volumes[1:]:
+        mean += volume.array
+    mean /= len(volumes)
+    return volumes[0].with_array(mean)

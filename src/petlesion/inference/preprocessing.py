@@ -12,7 +12,7 @@ from scipy import ndimage
 from petlesion.errors import StudyError
 from petlesion.inference.resampling import Float, Shape, Spacing, resize, shape_at_spacing
 from petlesion.model.plan import CT, PET, Normalization, Plan
-from petlesion.volume import Mask, Study
+from petlesion.volume import Mask, Study, Volume
 
 _SMALLEST_STD = 1e-8
 
@@ -117,6 +117,17 @@ def restore(logits: Float, network_input: NetworkInput, plan: Plan, elsewhere: f
         )
     backward = np.argsort(plan.transpose)
     return full.transpose(0, *(int(axis) + 1 for axis in backward))
+
+
+def mask_on_network_grid(mask: Volume, network_input: NetworkInput, plan: Plan) -> Mask:
+    """A mask on the study's grid, taken to the grid of the network's input by the nearest voxel."""
+    cropped = mask.reoriented(plan.orientation).array.transpose(plan.transpose)[network_input.crop]
+    shape = network_input.data.shape[1:]
+    nearest = [
+        ((np.arange(new) + 0.5) * (old / new)).astype(np.intp)
+        for old, new in zip(cropped.shape, shape, strict=True)
+    ]
+    return np.asarray(cropped[np.ix_(*nearest)], dtype=bool)
 
 
 def _shape(array: npt.NDArray[np.floating]) -> Shape:

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -17,8 +18,17 @@ from petlesion.inference.resampling import Float, Shape
 from petlesion.volume import Mask
 
 Box = tuple[slice, slice, slice]
-Network = Callable[[Float], Float]
-OnTile = Callable[[int, int], None]
+
+
+class Network(Protocol):
+    """What runs one fold: [1, channel, *patch] -> logits against the background's, [1, label - 1, *patch]."""
+
+    def __call__(self, patches: Float) -> Float:
+        """Run the network."""
+
+    def release(self) -> None:
+        """Give back the memory of the layers' values."""
+
 
 _SIGMA = 1 / 8  # of the patch's length
 _HIGHEST_WEIGHT = 10.0  # nnU-Net's, whose half-precision weights shall not vanish
@@ -84,27 +94,29 @@ class Window:
 
 
 def weighted_mean(
-    data: Float, window: Window, networks: Sequence[Network], elsewhere: float, on_tile: OnTile
+    data: Float, window: Window, networks: Sequence[Network], elsewhere: float, on_tile: Callable[[], None]
 ) -> Float:
     """Mean of the networks' outputs over overlapping tiles, [label, z, y, x]; `elsewhere` where no tile lies.
 
-    `data` is [channel, z, y, x], no smaller than the patch. A network maps [1, channel, *patch] to
-    [1, label, *patch]. `on_tile(done, total)` is called after each tile.
+    `data` is [channel, z, y, x], no smaller than the patch. `on_tile` is called after each tile of each
+    network. One network after the other sees all tiles, so that only one at a time takes memory.
     """
     weights = gaussian_weights(window.patch)
     hull = _hull(window.tiles)
+    tiles = [(tile, _relative(tile, hull)) for tile in window.tiles]
     total_weight = np.zeros([part.stop - part.start for part in hull], dtype=np.float32)
+    for _, place in tiles:
+        total_weight[place] += weights * len(networks)
     total: Float | None = None
-    for done, tile in enumerate(window.tiles, start=1):
-        patch_data = np.ascontiguousarray(data[(slice(None), *tile)])[None]
-        output = _mean_output(patch_data, networks, window.mirror_axes)
-        if total is None:
-            total = np.zeros((len(output), *total_weight.shape), dtype=np.float32)
-        output *= weights
-        local = _relative(tile, hull)
-        total[(slice(None), *local)] += output
-        total_weight[local] += weights
-        on_tile(done, len(window.tiles))
+    for network in networks:
+        for tile, place in tiles:
+            output = _mirrored_mean(data[(slice(None), *tile)], network, window.mirror_axes)
+            if total is None:
+                total = np.zeros((len(output), *total_weight.shape), dtype=np.float32)
+            output *= weights
+            total[(slice(None), *place)] += output
+            on_tile()
+        network.release()
     assert total is not None
     return _spread(total, total_weight, hull, data.shape[1:], elsewhere)
 
@@ -114,18 +126,17 @@ def mirror_combinations(axes: Sequence[int]) -> list[tuple[int, ...]]:
     return [chosen for n in range(len(axes) + 1) for chosen in itertools.combinations(axes, n)]
 
 
-def _mean_output(patch_data: Float, networks: Sequence[Network], mirror_axes: Sequence[int]) -> Float:
-    """Mean output [label, z, y, x] of all networks for a patch and its mirror images."""
+def _mirrored_mean(patch_data: Float, network: Network, mirror_axes: Sequence[int]) -> Float:
+    """Mean output [label, z, y, x] of a network for a patch [channel, z, y, x] and its mirror images."""
     combinations = mirror_combinations(mirror_axes)
     mean: Float | None = None
     for axes in combinations:
-        image_axes = tuple(axis + 2 for axis in axes)
-        flipped = np.ascontiguousarray(np.flip(patch_data, image_axes)) if axes else patch_data
-        for network in networks:
-            output = np.flip(network(flipped), image_axes)[0]
-            mean = np.array(output, dtype=np.float32) if mean is None else np.add(mean, output, out=mean)
+        image_axes = tuple(axis + 1 for axis in axes)
+        flipped = np.ascontiguousarray(np.flip(patch_data, image_axes))
+        output = np.flip(network(flipped[None])[0], image_axes)
+        mean = np.array(output) if mean is None else np.add(mean, output, out=mean)
     assert mean is not None
-    mean /= len(combinations) * len(networks)
+    mean /= len(combinations)
     return mean
 
 

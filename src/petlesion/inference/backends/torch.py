@@ -5,6 +5,7 @@ Nothing else outside training imports torch.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import warnings
@@ -22,6 +23,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from petlesion.errors import ModelError, UsageError
 from petlesion.inference.resampling import Float
+from petlesion.model.bundle import file_sha256
 from petlesion.model.plan import Plan, plan_from_nnunet, resolve_configuration
 
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
@@ -36,6 +38,7 @@ class ModelFolder:
     path: Path
     plan: Plan
     networks: dict[str, torch.nn.Module]
+    weights_sha256: str
     plans: dict[str, Any]
     dataset: dict[str, Any]
     trainer: str
@@ -69,6 +72,11 @@ class TorchNetwork:
             output = self._network(torch.from_numpy(patches).to(self._device))
         return cast(Float, output.float().cpu().numpy())
 
+    def release(self) -> None:
+        """Give back the memory that torch keeps for a GPU's next call."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _autocast(self) -> AbstractContextManager[Any]:
         if not self._bfloat16:
             return nullcontext()
@@ -95,7 +103,8 @@ def open_model_folder(
     Raises ModelError for a folder that is incomplete or whose weights do not fit its plans.
     """
     plans, dataset = _read_json(path / "plans.json"), _read_json(path / "dataset.json")
-    checkpoints = {fold: load_checkpoint(file) for fold, file in _checkpoint_files(path, folds).items()}
+    files = _checkpoint_files(path, folds)
+    checkpoints = {fold: load_checkpoint(file) for fold, file in files.items()}
     first = next(iter(checkpoints.values()))
     try:
         configuration = str(first["init_args"]["configuration"])
@@ -109,7 +118,9 @@ def open_model_folder(
         fold: _with_weights(build_network(settings, plan), checkpoint, path / f"fold_{fold}")
         for fold, checkpoint in checkpoints.items()
     }
-    return ModelFolder(path, plan, networks, plans, dataset, trainer, configuration)
+    digests = "".join(file_sha256(file) for file in files.values())
+    weights_sha256 = hashlib.sha256(digests.encode()).hexdigest()
+    return ModelFolder(path, plan, networks, weights_sha256, plans, dataset, trainer, configuration)
 
 
 def available_folds(path: Path) -> list[str]:

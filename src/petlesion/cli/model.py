@@ -1,0 +1,130 @@
+"""petlesion model: models that can be handed on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from petlesion.cli.console import print_json, print_table, say
+from petlesion.errors import FormatError, MissingExtraError
+
+if TYPE_CHECKING:
+    from petlesion.model.bundle import Bundle
+
+app = typer.Typer(name="model", help="Export, describe and verify models.", no_args_is_help=True)
+
+
+@app.command()
+def export(
+    folders: list[Path] = typer.Argument(
+        ..., metavar="MODEL...", help="Runs or nnU-Net v2 model folders; several make an ensemble."
+    ),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder of the bundle."),
+    folds: str | None = typer.Option(None, "--folds", help="Folds to take, such as 0,1.  [default: all]"),
+    orientation: str | None = typer.Option(
+        None, "--orientation", help="How the training images lay, such as RAS.  [default: LPS]"
+    ),
+    name: str | None = typer.Option(None, "--name", help="The model's name.  [default: the folder's]"),
+    training_data: str | None = typer.Option(None, "--training-data", help="What it was trained on."),
+    licence: str = typer.Option("not stated", "--licence", help="Under which licence it may be used."),
+    scores: Path | None = typer.Option(
+        None, "--scores", help="How it scored: a file written by petlesion summarize --json."
+    ),
+) -> None:
+    """Write a bundle of ONNX networks that runs without torch, and check it against torch."""
+    try:
+        from petlesion.training.export import ExportRequest, export_model
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("exporting a model", "train") from error
+
+    request = ExportRequest(
+        folders=folders,
+        folds=folds.split(",") if folds else None,
+        orientation=orientation,
+        name=name,
+        training_data=training_data,
+        licence=licence,
+        scores=_read_scores(scores) if scores else {},
+    )
+    bundle = export_model(request, output)
+    say(f"{output}: {sum(1 for _ in bundle.network_paths())} networks, {bundle.size_bytes / 1e6:.1f} MB")
+
+
+@app.command()
+def info(
+    bundle: Path = typer.Argument(..., help="Folder of a bundle."),
+    as_json: bool = typer.Option(False, "--json", help="Print everything as JSON."),
+) -> None:
+    """Say what a model was trained on, how it scored and under which licence it may be used."""
+    from petlesion.model.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    if as_json:
+        print_json(_facts(opened))
+    else:
+        print_table(("fact", "value"), _fact_rows(opened))
+
+
+@app.command()
+def verify(
+    bundle: Path = typer.Argument(..., help="Folder of a bundle."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+) -> None:
+    """Check a bundle's files, and its networks' answers to a probe against torch's."""
+    from petlesion.inference.verify import verify_bundle
+    from petlesion.model.bundle import Bundle
+
+    checks = verify_bundle(Bundle.open(bundle))
+    if as_json:
+        print_json([asdict(check) for check in checks])
+        return
+    rows = [
+        (
+            check.network,
+            f"{check.float32_difference:.1e}",
+            f"{check.bfloat16_difference:.1e}",
+            "" if check.bfloat16_dice is None else f"{check.bfloat16_dice:.4f}",
+        )
+        for check in checks
+    ]
+    print_table(("network", "float32 off by", "bfloat16 off by", "bfloat16 Dice"), rows)
+
+
+def _facts(bundle: Bundle) -> dict[str, Any]:
+    return {
+        **asdict(bundle.card),
+        "members": [asdict(member) for member in bundle.members],
+        "sha256": dict(bundle.sha256),
+        "size_bytes": bundle.size_bytes,
+    }
+
+
+def _fact_rows(bundle: Bundle) -> list[tuple[str, str]]:
+    card = bundle.card
+    rows = [("name", card.name), ("trained on", card.training_data), ("licence", card.licence)]
+    rows += [(f"score: {key}", str(value)) for key, value in card.scores.items()]
+    for member in bundle.members:
+        plan = member.plan
+        rows += [
+            ("channels", ", ".join(plan.channels)),
+            ("folds", ", ".join(member.networks)),
+            ("patch (z, y, x)", " × ".join(str(n) for n in plan.patch_size)),
+            ("spacing (z, y, x)", " × ".join(f"{length:g}" for length in plan.spacing_mm) + " mm"),
+            ("orientation", plan.orientation),
+            ("mirrored axes", ", ".join(str(axis) for axis in plan.mirror_axes) or "none"),
+        ]
+    return [*rows, ("size", f"{bundle.size_bytes / 1e6:.1f} MB")]
+
+
+def _read_scores(path: Path) -> dict[str, Any]:
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        scores = None
+    if not isinstance(scores, dict):
+        raise FormatError(f"{path} is no JSON object; write it with petlesion summarize --json")
+    return scores

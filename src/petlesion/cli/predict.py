@@ -1,0 +1,202 @@
+"""petlesion predict: a cohort's test set, or what cross-validation held out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from petlesion.cli.batch import run_batch
+from petlesion.cli.console import say
+from petlesion.errors import CohortError, FormatError, GeometryError, UsageError
+
+if TYPE_CHECKING:
+    from petlesion.cohort.layout import Cohort
+    from petlesion.inference.overlap import Overlap
+    from petlesion.inference.predict import Model, PredictionSettings, PreparedStudy
+    from petlesion.volume import Study, Volume
+
+_RECORD = "predict.json"
+_PROBABILITIES = "probabilities"
+
+
+def predict(
+    model: Path = typer.Argument(..., help="A run, a bundle, or any nnU-Net v2 model folder."),
+    cohort: Path = typer.Argument(..., help="Folder of the cohort."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder that gets one mask per study."),
+    held_out: bool = typer.Option(
+        False, "--held-out", help="Predict each training study by the fold that did not see it."
+    ),
+    folds: str | None = typer.Option(None, "--folds", help="Folds to use, such as 0,1.  [default: all]"),
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or mps."),
+    precision: str = typer.Option("auto", "--precision", help="auto, float32 or bfloat16."),
+    tiles: str = typer.Option("body", "--tiles", help="Where the network looks: body or full."),
+    step: float = typer.Option(0.5, "--step", help="Distance of neighbouring tiles, in patches."),
+    mirror: bool | None = typer.Option(
+        None, "--mirror/--no-mirror", help="Average over mirrored passes.  [default: as trained]"
+    ),
+    fold_average: str = typer.Option(
+        "logits",
+        "--fold-average",
+        help="What is averaged over folds: logits, as stock nnU-Net, or probabilities.",
+    ),
+    probabilities: bool = typer.Option(False, "--probabilities", help="Write OUTPUT/probabilities too."),
+) -> None:
+    """Predict a cohort's test set, folds averaged, or what cross-validation held out (--held-out).
+
+    Writes OUTPUT/CASE.nii.gz (0/1). What is there already is skipped.
+    """
+    from petlesion.cohort.layout import Cohort
+    from petlesion.inference.predict import PredictionSettings, load_model
+
+    settings = PredictionSettings(tiles, step, mirror, fold_average)
+    opened = Cohort.open(cohort)
+    loaded = load_model(model, folds.split(",") if folds else None, device, precision)
+    assignments = list(_held_out(opened, loaded) if held_out else _test_set(opened, loaded))
+    _record_settings(output, loaded, settings, held_out)
+    target = _Target(opened, output, probabilities)
+    missing = [task for task in assignments if not target.is_done(task.case_id)]
+    if len(missing) < len(assignments):
+        say(f"{len(assignments) - len(missing)} of {len(assignments)} studies were predicted before")
+    with _job(missing, target, settings) as work:
+        run_batch("predicting", [(task.case_id, index) for index, task in enumerate(missing)], work)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A study and the model (all folds, or the one that did not see it) that predicts it."""
+
+    case_id: str
+    model: Model
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where predictions of a cohort's studies go."""
+
+    cohort: Cohort
+    output: Path
+    probabilities: bool
+
+    def files(self, case_id: str) -> list[Path]:
+        """Mask and, if wanted, probability."""
+        folders = [self.output, *([self.output / _PROBABILITIES] if self.probabilities else [])]
+        return [folder / f"{case_id}.nii.gz" for folder in folders]
+
+    def is_done(self, case_id: str) -> bool:
+        """Whether all files are there, readable and on the PET's grid."""
+        from petlesion.io.nifti import read_grid
+
+        try:
+            written = [read_grid(path) for path in self.files(case_id)]
+        except (FormatError, GeometryError):
+            return False
+        pet = read_grid(self.cohort.image_path(case_id, 1))
+        return all(grid.matches(pet) for grid in written)
+
+    def write(self, case_id: str, probability: Volume) -> None:
+        """Write mask and, if wanted, probability; each whole or not at all."""
+        import numpy as np
+
+        from petlesion.io.nifti import write_volume
+
+        mask = probability.with_array((probability.array > 0.5).astype(np.uint8))
+        for path, volume in zip(self.files(case_id), (mask, probability), strict=False):
+            write_volume(path, volume)
+
+    def remove_partial_files(self, case_id: str) -> None:
+        """Remove what an interrupted writer left under a temporary name."""
+        for path in self.files(case_id):
+            for partial_file in path.parent.glob(f".partial-*-{path.name}"):
+                partial_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _job(
+    tasks: Sequence[_Task], target: _Target, settings: PredictionSettings
+) -> Iterator[Callable[[int], None]]:
+    """Yield what predicts one task while the next is read and the last is written."""
+    from petlesion.inference.overlap import Overlap
+    from petlesion.inference.predict import prepare_study
+
+    def prepare(task: _Task) -> PreparedStudy:
+        study: Study = target.cohort.read_study(task.case_id)
+        return prepare_study(study, task.model, settings)
+
+    overlap: Overlap[_Task, PreparedStudy] = Overlap(tasks, prepare)
+    try:
+        yield partial(_predict_one, overlap, tasks, target)
+        overlap.finish()
+    except KeyboardInterrupt:
+        for task in tasks:
+            target.remove_partial_files(task.case_id)
+        raise
+
+
+def _predict_one(
+    overlap: Overlap[_Task, PreparedStudy], tasks: Sequence[_Task], target: _Target, index: int
+) -> None:
+    from petlesion.inference.predict import predict_prepared
+
+    probability = predict_prepared(overlap.take(index)).probability
+    overlap.write(partial(target.write, tasks[index].case_id, probability))
+
+
+def _test_set(cohort: Cohort, model: Model) -> Iterator[_Task]:
+    if not cohort.test_cases:
+        raise CohortError(
+            f"{cohort.folder} has no test set; split it, or predict its held-out studies with --held-out"
+        )
+    for case in cohort.test_cases:
+        yield _Task(case.case_id, model)
+
+
+def _held_out(cohort: Cohort, model: Model) -> Iterator[_Task]:
+    """Each study of a fold's validation set, with that fold's network alone."""
+    predicted = False
+    for number, fold in enumerate(cohort.folds):
+        members = tuple(
+            replace(member, networks={str(number): member.networks[str(number)]})
+            for member in model.members
+            if str(number) in member.networks
+        )
+        if len(members) == len(model.members):
+            predicted = True
+            for case_id in fold.validation:
+                yield _Task(case_id, replace(model, members=members))
+        else:
+            say(f"fold {number} is not trained: its {len(fold.validation)} studies are left out")
+    if not predicted:
+        raise CohortError(f"the model has none of the folds of {cohort.folder}; train one first")
+
+
+def _record_settings(output: Path, model: Model, settings: PredictionSettings, held_out: bool) -> None:
+    """Keep what the folder's masks were made with; refuse to mix them with others."""
+    from petlesion.io.atomic import write_text
+
+    record: dict[str, Any] = {
+        "model": model.name,
+        "weights_sha256": model.fingerprint,
+        "precision": model.precision,
+        "held_out": held_out,
+        "folds": [sorted(member.networks) for member in model.members],
+        **asdict(settings),
+    }
+    path = output / _RECORD
+    if not path.is_file():
+        write_text(path, json.dumps(record, indent=2) + "\n")
+        return
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        earlier = None
+    if earlier != record:
+        raise UsageError(
+            f"{output} holds predictions of another model or other settings; choose another folder"
+        )

@@ -1,0 +1,108 @@
+"""Networks run by OpenVINO on the processor, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import openvino
+from openvino import opset13 as ops
+
+from petlesion.errors import ModelError, UsageError
+from petlesion.inference.resampling import Float
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+_POLL_MS = 100  # how long Ctrl-C may have to wait
+_BLOCK = 8
+
+
+class OpenVinoNetwork:
+    """An ONNX network compiled for the processor: float32 arrays in and out.
+
+    The same input gives the same bytes each time. Raises ModelError for a file that is no network.
+    """
+
+    def __init__(self, path: Path, precision: str = "auto", threads: int | None = None) -> None:
+        core = openvino.Core()
+        chosen = choose_precision(precision)
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[chosen], "NUM_STREAMS": "1"}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = str(threads)
+        try:
+            model = core.read_model(path)
+            if chosen == "float32":
+                _sum_in_blocks(model)
+            self._compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ModelError(
+                f"{path} cannot be run as a network ({reason}); export the model again"
+            ) from None
+        self._request: Any = None
+
+    def __call__(self, patches: Float) -> Float:
+        """[1, channel, z, y, x] -> logits against the background's, [1, label - 1, z, y, x]."""
+        if self._request is None:
+            self._request = self._compiled.create_infer_request()
+        self._request.start_async({0: patches}, share_inputs=True)
+        try:
+            while not self._request.wait_for(_POLL_MS):
+                pass
+        except BaseException:
+            self._request.cancel()
+            raise
+        return cast(Float, np.array(self._request.get_output_tensor(0).data, dtype=np.float32))
+
+    def release(self) -> None:
+        """Give back the memory of the layers' values; the next call takes it again."""
+        self._request = None
+        self._compiled.release_memory()
+
+
+def choose_precision(precision: str) -> str:
+    """`auto` is bfloat16 where the processor computes in it, else float32. Raises UsageError."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if precision != "auto":
+        return precision
+    return "bfloat16" if "BF16" in processor_capabilities() else "float32"
+
+
+def processor_capabilities() -> Sequence[str]:
+    """What OpenVINO says the processor can do, such as BF16."""
+    return cast(Sequence[str], openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def _sum_in_blocks(model: openvino.Model) -> None:
+    """Let instance normalisation add up block by block.
+
+    OpenVINO's own adds the two million values of a 128³ patch one after the other in float32, and each thread
+    its share: its variance is off by 1e-4 or so, differently for another number of threads. Block means
+    are as exact as torch's and do not depend on threads. (In bfloat16, OpenVINO's own is exact enough.)
+    """
+    for node in model.get_ops():
+        if node.get_type_name() == "MVN":
+            epsilon = np.float32(node.get_attributes()["eps"])
+            deviation = ops.subtract(node.input_value(0), _block_mean(node.input_value(0)))
+            variance = _block_mean(ops.multiply(deviation, deviation).output(0))
+            scale = ops.divide(
+                ops.constant(np.float32(1)), ops.sqrt(ops.add(variance, ops.constant(epsilon)))
+            )
+            node.output(0).replace(ops.multiply(deviation, scale).output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _block_mean(value: Any) -> Any:
+    """Mean over the three spatial axes of [1, channel, z, y, x], as means of means of small blocks."""
+    sizes = list(value.get_shape())[2:]
+    while sizes != [1, 1, 1]:
+        block = [max(n for n in range(1, _BLOCK + 1) if size % n == 0) for size in sizes]
+        if block == [1, 1, 1]:
+            block = sizes
+        zeros = [0, 0, 0]
+        value = ops.avg_pool(value, block, zeros, zeros, block, exclude_pad=True).output(0)
+        sizes = list(value.get_shape())[2:]
+    return value

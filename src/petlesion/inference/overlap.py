@@ -1,0 +1,64 @@
+"""Reading, computing and writing of successive studies at the same time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+P = TypeVar("P")
+
+
+class Overlap(Generic[T, P]):
+    """Prepares the next item and writes the last one while its user computes the current one.
+
+    At most one item is prepared ahead and one is being written, so that memory does not grow. The threads
+    are daemons: a process that is interrupted does not wait for them.
+    """
+
+    def __init__(self, items: Sequence[T], prepare: Callable[[T], P]) -> None:
+        self._items = items
+        self._prepare = prepare
+        self._ahead: tuple[int, Future[P]] | None = None
+        self._writing: Future[None] | None = None
+
+    def take(self, index: int) -> P:
+        """What `prepare` makes of an item, and begin with the next one. Raises what `prepare` raised."""
+        if self._ahead is not None and self._ahead[0] == index:
+            current = self._ahead[1]
+        else:
+            current = self._begin(index)
+        try:
+            return current.result()
+        finally:
+            following = index + 1
+            self._ahead = (following, self._begin(following)) if following < len(self._items) else None
+
+    def write(self, write: Callable[[], None]) -> None:
+        """Begin to write, after what was begun before is done. Raises what that raised."""
+        self.finish()
+        self._writing = _in_background(write)
+
+    def finish(self) -> None:
+        """Wait until everything is written. Raises what the last writing raised."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _begin(self, index: int) -> Future[P]:
+        return _in_background(lambda: self._prepare(self._items[index]))
+
+
+def _in_background(work: Callable[[], T]) -> Future[T]:
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

@@ -1,0 +1,85 @@
+"""Does a bundle still compute here what torch computed where it was made?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from petlesion.errors import ModelError
+from petlesion.inference.backends.openvino import OpenVinoNetwork
+from petlesion.inference.predict import lesion_probability
+from petlesion.inference.preprocessing import prepare
+from petlesion.inference.resampling import Float
+from petlesion.inference.tiling import Network
+from petlesion.model.bundle import Bundle
+from petlesion.model.plan import Plan
+from petlesion.model.probe import PROBE_FILE, probe_images, probe_sample
+from petlesion.volume import Mask
+
+PROBABILITY_TOLERANCE = 1e-3
+"""How far a bundle's probabilities may lie from torch's, in float32."""
+
+
+@dataclass(frozen=True)
+class NetworkCheck:
+    """One network's answer to the probe, compared with torch's float32: largest difference in probability.
+
+    `bfloat16_dice` compares bfloat16's mask of the probe with float32's; None where both are empty.
+    """
+
+    network: str
+    float32_difference: float
+    bfloat16_difference: float
+    bfloat16_dice: float | None
+
+
+def probe_probability(network: Network, plan: Plan) -> Float:
+    """Probability of a lesion in every voxel of the probe, as one network sees it, [z, y, x]."""
+    data = prepare(probe_images(plan), plan.spacing_mm, plan).data
+    return lesion_probability(network(data[None])[0], plan.lesion_channel)
+
+
+def verify_bundle(bundle: Bundle) -> list[NetworkCheck]:
+    """Run every network of a bundle on its probe. Raises ModelError where float32 is 1e-3 off or more."""
+    samples = _torch_samples(bundle)
+    return [
+        _check(bundle.members[index].plan, path, samples[path.stem])
+        for index, _, path in bundle.network_paths()
+    ]
+
+
+def _check(plan: Plan, path: Path, expected: Float) -> NetworkCheck:
+    exact = probe_probability(OpenVinoNetwork(path, "float32"), plan)
+    short = probe_probability(OpenVinoNetwork(path, "bfloat16"), plan)
+    difference = float(np.abs(probe_sample(exact) - expected).max())
+    if difference > PROBABILITY_TOLERANCE:
+        raise ModelError(
+            f"{path} is {difference:.2g} off in probability from what it computed when it was exported; "
+            "export it again with this version of OpenVINO"
+        )
+    return NetworkCheck(
+        network=path.name,
+        float32_difference=difference,
+        bfloat16_difference=float(np.abs(probe_sample(short) - expected).max()),
+        bfloat16_dice=_dice(exact > 0.5, short > 0.5),
+    )
+
+
+def _torch_samples(bundle: Bundle) -> dict[str, Float]:
+    path = bundle.path / PROBE_FILE
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            samples = {name: file[name] for name in file.files}
+    except (OSError, ValueError):
+        raise ModelError(f"{path} is missing or unreadable; export the model again") from None
+    missing = {file.stem for _, _, file in bundle.network_paths()} - set(samples)
+    if missing:
+        raise ModelError(f"{path} lacks the answer of {min(missing)}; export the model again")
+    return samples
+
+
+def _dice(first: Mask, second: Mask) -> float | None:
+    total = int(first.sum()) + int(second.sum())
+    return 2 * int((first & second).sum()) / total if total else None

@@ -1,0 +1,41 @@
+"""A made-up patch that a model is checked on: soft tissue, bone and air with hot spots of several sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from petlesion.model.plan import CT, PET, Plan
+
+PROBE_FILE = "probe.npz"
+
+_SEED = 1
+_SAMPLES = 20_000
+# Centre (z, y, x) and radius in parts of the patch, SUV.
+_BALLS = ((0.3, 0.4, 0.4, 0.05, 12.0), (0.5, 0.6, 0.5, 0.10, 6.0), (0.7, 0.45, 0.65, 0.03, 20.0))
+
+
+def probe_images(plan: Plan) -> list[npt.NDArray[np.float32]]:
+    """CT (HU) and PET (SUV) as the plan orders them, one patch large; the same on every machine.
+
+    The balls lie in a cylinder of soft tissue with a rod of bone, in air.
+    """
+    random = np.random.RandomState(_SEED)  # whose stream NumPy promises to keep
+    z, y, x = np.meshgrid(*(np.linspace(0, 1, n) for n in plan.patch_size), indexing="ij")
+    body = ((y - 0.5) / 0.4) ** 2 + ((x - 0.5) / 0.45) ** 2 <= 1
+    bone = (y - 0.75) ** 2 + (x - 0.5) ** 2 <= 0.05**2
+    ct = np.where(body, 40.0, -1000.0) + np.where(bone, 400.0, 0.0)
+    ct += 15 * random.standard_normal(plan.patch_size)
+    pet = np.where(body, 1.5 + 0.5 * np.sin(9 * z), 0.02)
+    for ball_z, ball_y, ball_x, radius, suv in _BALLS:
+        distance = np.sqrt((z - ball_z) ** 2 + (y - ball_y) ** 2 + (x - ball_x) ** 2)
+        pet += suv / (1 + np.exp((distance - radius) / 0.01))
+    pet *= np.exp(0.15 * random.standard_normal(plan.patch_size))
+    images = {CT: ct.astype(np.float32), PET: pet.astype(np.float32)}
+    return [images[channel] for channel in plan.channels]
+
+
+def probe_sample(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The values at up to about 20,000 fixed places, which stand for all of them."""
+    stride = max(1, values.size // _SAMPLES)
+    return values.ravel()[::stride].copy()

@@ -1,0 +1,170 @@
+"""From what was trained to what can be handed on: a bundle of ONNX networks that checks itself."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from petlesion.errors import ModelError
+from petlesion.inference.backends.openvino import OpenVinoNetwork
+from petlesion.inference.backends.torch import (
+    LogitDifference,
+    ModelFolder,
+    TorchNetwork,
+    open_model_folder,
+)
+from petlesion.inference.resampling import Float
+from petlesion.inference.verify import PROBABILITY_TOLERANCE, probe_probability
+from petlesion.io.atomic import atomic_folder
+from petlesion.model.bundle import Bundle, BundleMember, ModelCard, write_bundle_file
+from petlesion.model.plan import Plan
+from petlesion.model.probe import PROBE_FILE, probe_sample
+
+_OPSET = 20
+_SMALLEST_HALVED = 4096  # values; smaller tensors (biases, norms) stay float32
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What goes into a bundle: model folders, each a member, and what to say of them.
+
+    `folds` and `orientation` as in `open_model_folder`.
+    """
+
+    folders: Sequence[Path]
+    folds: Sequence[str] | None = None
+    orientation: str | None = None
+    name: str | None = None
+    training_data: str | None = None
+    licence: str = "not stated"
+    scores: dict[str, Any] = field(default_factory=dict)
+
+
+def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
+    """Write a bundle of one or several model folders and check it against torch's float32.
+
+    Weights are float16 where that changes no label of the probe. Raises ModelError if the bundle's
+    probabilities differ from torch's by more than 1e-3.
+    """
+    folders = [open_model_folder(Path(path), request.folds, request.orientation) for path in request.folders]
+    with atomic_folder(bundle_path) as target:
+        samples: dict[str, Float] = {}
+        members = []
+        for index, folder in enumerate(folders):
+            names = {fold: f"member_{index}_fold_{fold}.onnx" for fold in folder.networks}
+            for fold, network in folder.networks.items():
+                expected = _write_checked(network, folder.plan, target / names[fold])
+                samples[Path(names[fold]).stem] = probe_sample(expected)
+            members.append(BundleMember(folder.plan, names, _trained_as(folder)))
+        np.savez_compressed(target / PROBE_FILE, **samples)  # type: ignore[arg-type]
+        write_bundle_file(target, tuple(members), _card(request, folders))
+    return Bundle.open(bundle_path)
+
+
+def _write_checked(network: torch.nn.Module, plan: Plan, path: Path) -> Float:
+    """Write one network, with the smallest weights that pass; return torch's probabilities of the probe."""
+    expected = probe_probability(TorchNetwork(network, "cpu", "float32"), plan)
+    model = _to_onnx(LogitDifference(network).eval(), plan)
+    if _agrees(_with_half_weights(model), path, plan, expected, same_labels=True):
+        return expected
+    if _agrees(model, path, plan, expected, same_labels=False):
+        return expected
+    raise ModelError(
+        f"{path.name}: the exported network's probabilities differ from torch's by more than "
+        f"{PROBABILITY_TOLERANCE}; the model cannot be exported"
+    )
+
+
+def _agrees(model: onnx.ModelProto, path: Path, plan: Plan, expected: Float, *, same_labels: bool) -> bool:
+    path.write_bytes(model.SerializeToString())
+    found = probe_probability(OpenVinoNetwork(path, "float32"), plan)
+    if same_labels and not np.array_equal(found > 0.5, expected > 0.5):
+        return False
+    return bool(np.abs(found - expected).max() <= PROBABILITY_TOLERANCE)
+
+
+def _to_onnx(network: torch.nn.Module, plan: Plan) -> onnx.ModelProto:
+    example = torch.zeros(1, len(plan.channels), *plan.patch_size)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            opset_version=_OPSET,
+            input_names=["image"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    onnx.checker.check_model(model)
+    return _without_traces(model)
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the exporter's notes on where each node came from: source paths of the exporting machine."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+    return model
+
+
+def _with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large weights are stored in float16 and cast to float32 when it is loaded."""
+    halved = onnx.ModelProto()
+    halved.CopyFrom(model)
+    casts = []
+    for weight in halved.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if weight.data_type != TensorProto.FLOAT or values.size < _SMALLEST_HALVED:
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *halved.graph.node]
+    del halved.graph.node[:]
+    halved.graph.node.extend(nodes)
+    return halved
+
+
+def _trained_as(folder: ModelFolder) -> dict[str, Any]:
+    experiment = folder.path / "experiment.json"
+    return {
+        "dataset": folder.plans.get("dataset_name"),
+        "studies": folder.dataset.get("numTraining"),
+        "plans": folder.plans.get("plans_name"),
+        "configuration": folder.configuration,
+        "trainer": folder.trainer,
+        "experiment": json.loads(experiment.read_text(encoding="utf-8")) if experiment.is_file() else None,
+    }
+
+
+def _card(request: ExportRequest, folders: Sequence[ModelFolder]) -> ModelCard:
+    datasets = sorted(
+        {
+            f"{f.plans.get('dataset_name', 'unnamed')} ({f.dataset.get('numTraining', '?')} studies)"
+            for f in folders
+        }
+    )
+    return ModelCard(
+        name=request.name or folders[0].path.name,
+        training_data=request.training_data or "; ".join(datasets),
+        licence=request.licence,
+        scores=request.scores,
+    )
