@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from petlesion.cli.batch import run_batch
 from petlesion.cli.console import print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from petlesion.simulate import SimulationSettings
 
 app = typer.Typer(
     name="cohort",
@@ -108,24 +112,51 @@ def simulate(
         "--spacing",
         help="Voxel size in mm, the same on all axes. Default: autoPET's, 2.04 × 2.04 × 3 mm.",
     ),
+    organs: Path | None = typer.Option(
+        None, "--organs", help="Folder of real organ masks (NIfTI, as TotalSegmentator labels them) to place."
+    ),
+    dicom: bool = typer.Option(
+        False, "--dicom", help="Write a folder of DICOM series for each study instead of a cohort."
+    ),
     name: str | None = _NAME,
 ) -> None:
     """Make a cohort of simulated whole-body studies. Started again, it adds what is missing."""
-    from petlesion.cohort.layout import add_study, create_cohort, is_complete
     from petlesion.simulate import SimulationSettings
-    from petlesion.simulate import simulate as simulate_study
-    from petlesion.simulate.study import study_name, study_seed
+    from petlesion.simulate.study import AUTOPET_SPACING_MM, study_name, study_seed
 
-    settings = SimulationSettings((spacing,) * 3) if spacing else SimulationSettings()
+    settings = SimulationSettings((spacing,) * 3 if spacing else AUTOPET_SPACING_MM, organs=organs)
+    seeds = [study_seed(seed, number) for number in range(count)]
+    items = [(study_name(own), own) for own in seeds]
+    if dicom:
+        _simulate_dicom(output, items, settings)
+    else:
+        _simulate_cohort(output, name, items, settings)
+
+
+def _simulate_cohort(
+    output: Path, name: str | None, items: list[tuple[str, int]], settings: SimulationSettings
+) -> None:
+    from petlesion.cohort.layout import add_study, create_cohort, is_complete
+    from petlesion.simulate import simulate as simulate_study
+
     cohort = create_cohort(output, name)
 
-    def add(own_seed: int) -> None:
+    def add(seed: int) -> None:
         nonlocal cohort
-        case_id = study_name(own_seed)
-        if not is_complete(cohort, case_id):
-            study = simulate_study(own_seed, settings)
-            cohort = add_study(cohort, study, case_id=case_id, patient_id=case_id, source="simulated")
+        study = simulate_study(seed, settings)
+        cohort = add_study(cohort, study, case_id=study.name, patient_id=study.name, source="simulated")
 
-    seeds = [study_seed(seed, number) for number in range(count)]
-    run_batch("simulating", ((study_name(own), own) for own in seeds), add)
+    run_batch("simulating", [item for item in items if not is_complete(cohort, item[0])], add)
     say(f"{output}: {cohort.name} with {len(cohort.cases)} cases; next: petlesion cohort split {output}")
+
+
+def _simulate_dicom(output: Path, items: list[tuple[str, int]], settings: SimulationSettings) -> None:
+    from petlesion.simulate.dicom import write_dicom
+    from petlesion.simulate.study import simulate_in_full
+
+    def write(seed: int) -> None:
+        simulation = simulate_in_full(seed, settings)
+        write_dicom(output / simulation.study.name, simulation)
+
+    run_batch("simulating", [item for item in items if not (output / item[0]).is_dir()], write)
+    say(f"{output}: {len(items)} studies; next: petlesion segment {output}")

@@ -36,13 +36,15 @@ _COUNT_WITH_TOTAL = 0.8
 _SMALL_ML = 0.5
 
 # Log-normal activity of lesions: of the study, and of one lesion within it.
-_MEDIAN_SUV = 5.6
-_STUDY_SPREAD = 0.70
-_LESION_SPREAD = 0.35
+_MEDIAN_SUV = 5.2
+_STUDY_SPREAD = 0.78
+_LESION_SPREAD = 0.40
 
-# Generalised golden ratio in four dimensions (Roberts 2018, "The unreasonable effectiveness of quasirandom
-# sequences"): the root of x⁵ = x + 1.
-_GOLDEN = 1.1673039782614187
+# Steps of a low-discrepancy sequence: the golden ratio for one dimension, and for three more its
+# generalisation by the root of x⁴ = x + 1 (Roberts 2018, "The unreasonable effectiveness of quasirandom
+# sequences").
+_GOLDEN, _GOLDEN_3D = 1.618033988749895, 1.2207440846057596
+_STEPS = (1 / _GOLDEN, 1 / _GOLDEN_3D, 1 / _GOLDEN_3D**2, 1 / _GOLDEN_3D**3)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def draw_burden(seed: int, rng: np.random.Generator) -> Burden:
 
 
 def _low_discrepancy(seed: int) -> list[float]:
-    return [float(np.clip((0.5 + seed * _GOLDEN**-k) % 1, 1e-6, 1 - 1e-6)) for k in range(1, 5)]
+    return [float(np.clip((0.5 + seed * step) % 1, 1e-6, 1 - 1e-6)) for step in _STEPS]
 
 
 def _quantile(table: tuple[float, ...], rank: float) -> float:

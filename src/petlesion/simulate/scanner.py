@@ -10,11 +10,14 @@ from scipy import ndimage
 from petlesion.simulate.outline import cavity_distance, slices_between
 from petlesion.simulate.shapes import Floats
 from petlesion.simulate.uptake import Phantom
+from petlesion.volume import Volume
 
 _FWHM_PER_SIGMA = 2.3548
 _DIAPHRAGM_Z, _MOVING_MM = 395.0, 75.0
 _SCATTER_SIGMA_MM = 45.0
 _LIVER_SUV = 2.2
+_AIR_SUV = 0.008
+_OUTSIDE_CT_HU = -1024.0
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class Scanner:
 
     `resolution_mm` is the PET's FWHM, `liver_noise` the coefficient of variation in the liver and
     `noise_grain_mm` the FWHM of its grain, `scatter` the share of counts left in the wrong place. The
-    diaphragm moved over `breathing_mm` during PET and stood `inspiration_mm` lower in CT. `ct_noise_hu` is the
-    CT's noise, `contrast` whether an agent was given, `ct_field_mm` the width of the CT's own field.
+    diaphragm moved over `breathing_mm` during PET and stood `inspiration_mm` lower in CT. `ct_noise_hu` is
+    the CT's noise, `contrast` whether an agent was given, `ct_field_mm` the width of the CT's own field.
     """
 
     resolution_mm: float
@@ -47,7 +50,7 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
         noise_grain_mm=float(rng.uniform(4.0, 7.0)),
         scatter=float(rng.uniform(0.01, 0.05)),
         breathing_mm=float(rng.uniform(3, 12)),
-        inspiration_mm=float(np.clip(rng.normal(4, 7), -12, 22)),
+        inspiration_mm=float(np.clip(rng.normal(5, 8), -12, 24)),
         ct_noise_hu=float(rng.uniform(6, 14) if contrast else rng.uniform(10, 28)),
         contrast=contrast,
         ct_field_mm=500.0 if rng.random() < 0.5 else 780.0,
@@ -81,6 +84,41 @@ def scan_ct(phantom: Phantom, scanner: Scanner, rng: np.random.Generator) -> Flo
     image += noise
     result: Floats = np.clip(image, -1024, 3071, out=image)
     return result
+
+
+def pet_surroundings(shape: tuple[int, int, int], rng: np.random.Generator) -> Floats:
+    """PET noise where there is no body."""
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    np.abs(noise, out=noise)
+    noise *= np.float32(_AIR_SUV)
+    return noise
+
+
+def ct_surroundings(ct: Volume, tissue: Volume, scanner: Scanner, rng: np.random.Generator) -> Volume:
+    """The CT with noisy air and the table around the body, and nothing outside the CT's own field."""
+    outside = tissue.array == 0
+    air = rng.standard_normal(ct.shape, dtype=np.float32)
+    air *= np.float32(6)
+    air += _table(ct, tissue)
+    result = np.where(outside, air, ct.array)
+    y, x = (np.arange(n) * step for n, step in zip(ct.shape[1:], ct.spacing_mm[1:], strict=True))
+    radius_mm = scanner.ct_field_mm / 2
+    beyond = (x[None, :] - x.mean()) ** 2 + (y[:, None] - y.mean()) ** 2 > radius_mm**2
+    result[:, beyond] = _OUTSIDE_CT_HU
+    return ct.with_array(result)
+
+
+def _table(ct: Volume, tissue: Volume) -> Floats:
+    """HU [y, x] of air and, behind the body, of a table: a shell of carbon fibre around foam."""
+    _, step_y, step_x = ct.spacing_mm
+    rows = np.flatnonzero((tissue.array > 0).any(axis=(0, 2)))
+    back_mm = (int(rows[-1]) if rows.size else ct.shape[1] // 2) * step_y + 7
+    x = (np.arange(ct.shape[2]) - (ct.shape[2] - 1) / 2) * step_x
+    depth = np.arange(ct.shape[1])[:, None] * step_y - (back_mm - 22 * (x / 200)[None, :] ** 2)
+    thick_mm = 42 * np.clip(1 - (x / 205)[None, :] ** 4, 0, None)
+    inside = np.minimum(depth, thick_mm - depth)
+    hu = np.where(inside > 0, np.where(inside < 4, -420.0, -940.0), -1000.0)
+    return hu.astype(np.float32)
 
 
 def blur(image: Floats, fwhm_mm: float, spacing_mm: tuple[float, float, float]) -> Floats:

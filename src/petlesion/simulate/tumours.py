@@ -25,6 +25,8 @@ _FIELD_SHARE = 0.7  # a lesion's surface varies over this share of its radius
 _CONTRAST = 1.6  # a lesion is at least this much hotter than what it grows in
 _LEAST_SUV = 2.2
 _MOST_GAIN = 6.0
+_GROWTH_TRIES = 5
+_TOUCHING = ndimage.generate_binary_structure(3, 2)  # 18 neighbours, as components are counted
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,11 @@ class _Garden:
     def _look(self, site: str, suv: float, necrotic: bool) -> _Look:
         soft = float(self._rng.normal(44, 11)) + (float(self._rng.normal(26, 9)) if self._contrast else 0.0)
         hu: float | None = soft
+        kind = self._rng.random()
         if site == "bone":
-            kind = self._rng.random()
             hu = soft if kind < 0.25 else None if kind < 0.7 else float(self._rng.uniform(350, 1000))
+        elif site == "lung" and kind < 0.25:
+            hu = float(self._rng.uniform(-500, -100))
         return _Look(suv, hu, float(self._rng.uniform(0.1, 0.3)), necrotic)
 
     def _grow(self, site: Site, centre: tuple[int, int, int], volume_ml: float, look: _Look) -> None:
@@ -111,7 +115,7 @@ class _Garden:
         radius_mm = (3 * volume_ml * 1000 / (4 * np.pi)) ** (1 / 3)
         window = _around(centre, 2.4 * radius_mm + 9, canvas)
         score = self._score(site, centre, window, radius_mm)
-        where = _lowest(score, count, tuple(c - w.start for c, w in zip(centre, window, strict=True)))
+        where = _grown(score, count, tuple(c - w.start for c, w in zip(centre, window, strict=True)))
         if not where.any():
             return
         self._fill(window, where, score, radius_mm, look)
@@ -191,14 +195,22 @@ def _skewed_distance(offsets: list[npt.NDArray[np.floating]], rng: np.random.Gen
     return distance
 
 
-def _lowest(score: Floats, count: int, seed: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """The `count` voxels of lowest finite score as far as they hang together with the seed."""
-    reachable = int(np.isfinite(score).sum())
-    count = min(count, reachable)
-    if count == 0:
-        return np.zeros(score.shape, dtype=bool)
-    limit = np.partition(score.ravel(), count - 1)[count - 1]
-    where = score <= limit
-    labels, _ = ndimage.label(where, np.ones((3, 3, 3), bool))
-    result: npt.NDArray[np.bool_] = (labels == labels[seed]) & where
-    return result
+def _grown(score: Floats, count: int, seed: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """About `count` voxels of low finite score that hang together with the seed.
+
+    Bumps cut islands off; as many voxels more are taken until what is left is large enough.
+    """
+    ranked = np.sort(score[np.isfinite(score)])
+    where = np.zeros(score.shape, dtype=bool)
+    taken = count
+    for _ in range(_GROWTH_TRIES):
+        taken = min(taken, ranked.size)
+        if taken == 0:
+            break
+        labels, _ = ndimage.label(score <= ranked[taken - 1], _TOUCHING)
+        where = labels == labels[seed] if labels[seed] else np.zeros(score.shape, dtype=bool)
+        missing = count - int(where.sum())
+        if missing <= 0.01 * count or taken == ranked.size:
+            break
+        taken += missing
+    return where

@@ -1,0 +1,213 @@
+"""Real organ masks in a simulated body: the body is fitted around them, and they take the place of its own.
+
+A mask holds 1 spleen, 2 kidneys, 3 liver, 4 bladder, 5 lungs, 6 brain, 7 heart, 8 stomach, 9 prostate and
+10 head glands, as TotalSegmentator predicts them on autoPET studies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from petlesion.errors import InputError, StudyError, UsageError, ValueRangeError
+from petlesion.io.nifti import is_image, read_volume
+from petlesion.simulate.body import BodyMap, Canvas, Patient, Profile, Tissue, one_of
+from petlesion.simulate.shapes import Ellipsoid
+from petlesion.volume import Volume
+
+SPLEEN, KIDNEYS, LIVER, BLADDER, LUNGS, BRAIN, HEART, STOMACH, PROSTATE, GLANDS = range(1, 11)
+_LEAST_ML = 3.0
+
+# Where organs stand in the reference adult: a share of the organ's voxels lies below each height in mm.
+_LANDMARKS = (
+    (BLADDER, 0.5, 34.0),
+    (KIDNEYS, 0.5, 255.0),
+    (LIVER, 0.5, 320.0),
+    (HEART, 0.5, 426.0),
+    (LUNGS, 0.995, 562.0),
+    (BRAIN, 0.005, 724.0),
+)
+_LUNG_HALF_WIDTH, _LUNG_HALF_DEPTH, _LUNG_MIDDLE_Y = 128.0, 80.0, 0.0
+_BRAIN_MIDDLE_Y = -23.0
+_OWN: Mapping[int, tuple[Tissue, ...]] = {
+    SPLEEN: (Tissue.SPLEEN,),
+    KIDNEYS: (Tissue.KIDNEY, Tissue.RENAL_PELVIS),
+    LIVER: (Tissue.LIVER, Tissue.GALLBLADDER),
+    BLADDER: (Tissue.BLADDER,),
+    LUNGS: (Tissue.LUNG,),
+    BRAIN: (Tissue.GREY_MATTER, Tissue.WHITE_MATTER, Tissue.CEREBELLUM, Tissue.BRAIN_FLUID),
+    HEART: (Tissue.MYOCARDIUM,),
+    STOMACH: (Tissue.STOMACH_WALL, Tissue.STOMACH_CONTENT),
+    PROSTATE: (Tissue.PROSTATE,),
+    GLANDS: (Tissue.SALIVARY_GLAND,),
+}
+_COVER_MM = 12.0
+
+
+@dataclass(frozen=True, eq=False)
+class OrganMasks:
+    """Organ masks of one study, in LPS."""
+
+    volume: Volume
+
+    @property
+    def bounds_mm(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """LPS mm of the first and the last voxel's centre."""
+        last = np.array([*self.volume.shape[::-1]]) - 1
+        first_mm = self.volume.affine[:3, 3]
+        return first_mm, first_mm + np.diag(self.volume.affine)[:3] * last
+
+    def sampled(self, axes: list[npt.NDArray[np.floating]]) -> npt.NDArray[np.uint8]:
+        """The masks at LPS mm along x, y and z by nearest neighbour, 0 outside."""
+        indices = []
+        for at, first, step, size in zip(
+            axes,
+            self.volume.affine[:3, 3],
+            np.diag(self.volume.affine),
+            self.volume.shape[::-1],
+            strict=False,
+        ):
+            index = np.rint((at - first) / step).astype(np.intp)
+            indices.append(np.where((index < 0) | (index >= size), size, index))
+        padded = np.pad(self.volume.array, ((0, 1), (0, 1), (0, 1)))
+        x, y, z = indices
+        result: npt.NDArray[np.uint8] = padded[np.ix_(z, y, x)]
+        return result
+
+
+def find_masks(folder: Path) -> list[Path]:
+    """The mask files of a folder by name. Raises UsageError if there is none."""
+    paths = sorted(path for path in folder.glob("*") if is_image(path)) if folder.is_dir() else []
+    if not paths:
+        raise UsageError(f"{folder}: holds no organ masks; give a folder of NIfTI files, one for each study")
+    return paths
+
+
+def read_masks(path: Path) -> OrganMasks:
+    """Read a study's organ masks. Raises ValueRangeError for unknown labels."""
+    volume = read_volume(path).reoriented()
+    if volume.array.min() < 0 or volume.array.max() > GLANDS:
+        raise ValueRangeError(f"{path}: holds labels beyond 0 to {GLANDS}; give organ masks as documented")
+    off_axis = volume.affine[:3, :3] - np.diag(np.diag(volume.affine)[:3])
+    if np.abs(off_axis).max() > 1e-3:
+        raise InputError(f"{path}: its axes are not the patient's; resample the masks to LPS first")
+    return OrganMasks(volume.with_array(volume.array.astype(np.uint8)))
+
+
+def fit_patient(masks: OrganMasks, patient: Patient) -> Patient:
+    """The patient with the sex that the masks tell."""
+    prostate_ml = np.count_nonzero(masks.volume.array == PROSTATE) * masks.volume.voxel_volume_ml
+    return replace(patient, sex="male" if prostate_ml > _LEAST_ML else "female")
+
+
+def fit_body(masks: OrganMasks, body: BodyMap, name: str) -> BodyMap:
+    """A body whose organs stand where the masks are. Raises StudyError for masks with too few organs."""
+    places = {organ: _coordinates(masks, organ) for organ in (*_OWN,)}
+    knots = [
+        (float(np.quantile(places[organ][2], share)), height)
+        for organ, share, height in _LANDMARKS
+        if places[organ].size
+    ]
+    if len(knots) < 2 or not places[LUNGS].size or any(np.diff([z for z, _ in knots]) <= 1):
+        raise StudyError(f"{name}: needs lungs and one organ more, in their order; take the file away")
+    x, y, _ = places[LUNGS]
+    (left, right), (front, back) = np.quantile(x, (0.005, 0.995)), np.quantile(y, (0.005, 0.995))
+    wide, deep = (right - left) / (2 * _LUNG_HALF_WIDTH), (back - front) / (2 * _LUNG_HALF_DEPTH)
+    middle_x, middle_y = (left + right) / 2, (front + back) / 2 - _LUNG_MIDDLE_Y
+    head_x, head_y = middle_x, middle_y
+    if places[BRAIN].size:
+        head_x, head_y = places[BRAIN][0].mean(), places[BRAIN][1].mean() - _BRAIN_MIDDLE_Y
+    chest = (200.0, 480.0)
+    return BodyMap(
+        patient_z_mm=tuple(z for z, _ in knots),
+        reference_z_mm=tuple(height for _, height in knots),
+        width=Profile((0.0, *chest, 640.0), (wide, wide, wide, body.width.values[-1])),
+        depth=Profile((0.0, *chest, 640.0), (deep, deep, deep, body.depth.values[-1])),
+        middle_x_mm=Profile((*chest, 760.0), (middle_x, middle_x, float(head_x))),
+        middle_y_mm=Profile((*chest, 760.0), (middle_y, middle_y, float(head_y))),
+    )
+
+
+def place_organs(canvas: Canvas, masks: npt.NDArray[np.uint8], fat_mm: float) -> None:
+    """Take the body's own organs out, put the masked ones in and wrap body around what stands out of it."""
+    present = [organ for organ in _OWN if np.any(masks == organ)]
+    _cover(canvas, masks, fat_mm)
+    own = tuple(tissue for organ in present for tissue in _OWN[organ])
+    _clear(canvas, own)
+    if HEART in present:
+        in_heart = one_of(canvas.tissue, (Tissue.BLOOD,)) & (canvas.z > 372) & (canvas.y < 10)
+        canvas.tissue[in_heart] = Tissue.MEDIASTINUM
+    for organ in present:
+        where = masks == organ
+        block = ndimage.find_objects(where.astype(np.uint8))[0]
+        window = (block[0], block[1], block[2])
+        _fill_organ(canvas, window, organ, where[window])
+
+
+def _coordinates(masks: OrganMasks, organ: int) -> npt.NDArray[np.float64]:
+    """LPS mm (x, y, z) of an organ's voxels, [3, n]; empty where there is too little of it."""
+    every = 2  # voxels are many enough
+    z, y, x = np.nonzero(masks.volume.array[::every, ::every, ::every] == organ)
+    if z.size * every**3 * masks.volume.voxel_volume_ml < _LEAST_ML:
+        return np.zeros((3, 0))
+    step, first = np.diag(masks.volume.affine)[:3, None], masks.volume.affine[:3, 3:]
+    result: npt.NDArray[np.float64] = np.stack([x, y, z]) * every * step + first
+    return result
+
+
+def _cover(canvas: Canvas, masks: npt.NDArray[np.uint8], fat_mm: float) -> None:
+    """Muscle around every organ and fat around that, where the body left air."""
+    away = ndimage.distance_transform_edt(masks == 0, sampling=canvas.spacing_mm)
+    outside = canvas.tissue == Tissue.AIR
+    canvas.tissue[outside & (away < _COVER_MM + fat_mm)] = Tissue.FAT
+    canvas.tissue[(outside | (canvas.tissue == Tissue.FAT)) & (away < _COVER_MM)] = Tissue.MUSCLE
+
+
+def _clear(canvas: Canvas, own: tuple[Tissue, ...]) -> None:
+    """Fill the body's own organs with what lies around them."""
+    where = one_of(canvas.tissue, own)
+    background = np.where(canvas.z > 640, Tissue.MUSCLE, np.where(canvas.z > 400, Tissue.MEDIASTINUM, 0))
+    background[background == 0] = Tissue.VISCERAL_FAT
+    # A scan may end inside the brain; there is muscle at most where the mask has none.
+    canvas.tissue[where] = background[where].astype(np.uint8)
+
+
+def _fill_organ(
+    canvas: Canvas, window: tuple[slice, slice, slice], organ: int, where: npt.NDArray[np.bool_]
+) -> None:
+    if organ in (BRAIN, HEART, STOMACH, KIDNEYS):
+        # The organ is cut, not bounded, where the scan ends.
+        padded = np.pad(where, ((1, 1),) * 3, mode="edge")
+        depth = ndimage.distance_transform_edt(padded, sampling=canvas.spacing_mm)[1:-1, 1:-1, 1:-1]
+    if organ == BRAIN:
+        canvas.fill(window, where, Tissue.WHITE_MATTER)
+        canvas.fill(window, where & (depth < 15), Tissue.GREY_MATTER)
+    elif organ == HEART:
+        canvas.fill(window, where, Tissue.BLOOD)
+        _fill_ventricle(canvas, window, where)
+    elif organ == STOMACH:
+        canvas.fill(window, where, Tissue.STOMACH_WALL)
+        canvas.fill(window, where & (depth > 8), Tissue.STOMACH_CONTENT)
+    elif organ == KIDNEYS:
+        canvas.fill(window, where, Tissue.KIDNEY)
+        canvas.fill(window, where & (depth > 15), Tissue.RENAL_PELVIS)
+    else:
+        canvas.fill(window, where, _OWN[organ][0])
+
+
+def _fill_ventricle(canvas: Canvas, window: tuple[slice, slice, slice], where: npt.NDArray[np.bool_]) -> None:
+    """The left ventricle in the left lower part of a heart."""
+    coordinates = [axis[window] for axis in (canvas.x, canvas.y, canvas.z)]
+    x, y, z = (float(axis[where].mean()) for axis in coordinates)
+    size = float((np.count_nonzero(where) * canvas.voxel_volume_ml / 620.0) ** (1 / 3))
+    centre = (x + 18 * size, y - 6 * size, z - 14 * size)
+    axis_turn = (20.0, 42.0, -28.0)
+    outer = Ellipsoid(centre, (32 * size, 32 * size, 46 * size), axis_turn)
+    inner = Ellipsoid(centre, (21 * size, 21 * size, 36 * size), axis_turn)
+    canvas.fill(window, where & (outer.distance(*coordinates) < 0), Tissue.MYOCARDIUM)
+    canvas.fill(window, where & (inner.distance(*coordinates) < 0), Tissue.BLOOD)
