@@ -14,9 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 CONFIGURATION = "3d_fullres"
@@ -69,18 +67,6 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
         for name in variables:
             del os.environ[name]
         os.environ.update(hidden)
-
-
-@contextlib.contextmanager
-def threads_for_processes(module: ModuleType) -> Iterator[None]:
-    """Let a module of nnU-Net use a pool of threads where it would start processes."""
-    original = vars(module)["multiprocessing"]
-    stand_in = SimpleNamespace(get_context=lambda _: SimpleNamespace(Pool=ThreadPool))
-    setattr(module, "multiprocessing", stand_in)  # noqa: B010 - mypy knows the module's own
-    try:
-        yield
-    finally:
-        setattr(module, "multiprocessing", original)  # noqa: B010
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
@@ -24,7 +23,8 @@ from petlesion.cohort.layout import CT_CHANNEL, PET_CHANNEL, Cohort
 from petlesion.errors import CohortError, ExperimentError, FormatError
 from petlesion.experiments import Experiment
 from petlesion.training.jsonfile import Json, read_json
-from petlesion.training.nnunet import CONFIGURATION, threads_for_processes, workplace
+from petlesion.training.nnunet import CONFIGURATION, workplace
+from petlesion.training.processes import tended_pools
 
 # nnU-Net's choice for .nii.gz, named here so that planning opens no image to find it out.
 _READER = {"overwrite_image_reader_writer": "SimpleITKIO"}
@@ -48,8 +48,8 @@ def take_fingerprint(cohort: Cohort, processes: int) -> Json:
         raise CohortError(
             f"{cohort.folder}: no training case has a lesion, so there is nothing to learn from"
         )
-    in_process = threads_for_processes(fingerprint_extractor) if processes == 1 else nullcontext()
-    with workplace(cohort.name, training_dataset_json(cohort)), in_process:
+    pools = tended_pools(fingerprint_extractor, processes)
+    with workplace(cohort.name, training_dataset_json(cohort)), pools:
         extractor = fingerprint_extractor.DatasetFingerprintExtractor(cohort.name, processes)
         extractor.show_progress_bar = False
         return _as_json(extractor.run())

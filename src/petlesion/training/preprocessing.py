@@ -33,6 +33,7 @@ from petlesion.training.planning import (
     take_fingerprint,
     training_dataset_json,
 )
+from petlesion.training.processes import begin_worker
 
 FINGERPRINT_NAME = "dataset_fingerprint.json"
 PLAN_NAME = "plans.json"
@@ -135,7 +136,8 @@ def _in_processes(work: Callable[[str], None], case_ids: list[str], processes: i
             yield case_id
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(case_ids)), mp_context=context) as pool:
+    workers = min(processes, len(case_ids))
+    with ProcessPoolExecutor(workers, context, initializer=begin_worker) as pool:
         futures = {pool.submit(work, case_id): case_id for case_id in case_ids}
         try:
             for future in as_completed(futures):

@@ -21,6 +21,7 @@ from petlesion.experiments import Experiment, sources_of
 from petlesion.io.atomic import write_text
 from petlesion.training.jsonfile import Json, read_json, write_json
 from petlesion.training.nnunet import CONFIGURATION, PLANS_NAME
+from petlesion.volume import LPS
 
 EXPERIMENT_NAME = "experiment.json"
 PROGRESS_NAME = "progress.jsonl"
@@ -78,6 +79,7 @@ class Run:
                 "strides": network["strides"],
                 "features_per_stage": network["features_per_stage"],
             },
+            "orientation": LPS,
             "seeds": {"run": self.experiment.seed, "batch": "(seed, fold, number of the batch in the run)"},
             "versions": {
                 "petlesion": __version__,

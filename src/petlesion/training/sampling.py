@@ -7,7 +7,6 @@ process draws it, however many do, and whether or not the training was interrupt
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from torch.utils.data import DataLoader, Dataset
 
 from petlesion.experiments import Experiment
+from petlesion.training.processes import begin_worker
 
 Batch = dict[str, Any]
 
@@ -130,12 +130,7 @@ def iterate_batches(batches: Batches, numbers: range, *, workers: int, pin_memor
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=max(2, 6 // workers) if workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=begin_worker,
         multiprocessing_context="forkserver" if workers else None,
     )
     return iter(loader)
-
-
-def _one_thread(_: int) -> None:
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)

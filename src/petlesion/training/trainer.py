@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -12,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from torch import nn
 
 from petlesion.cohort.layout import Cohort, Fold
-from petlesion.errors import CohortError, UsageError
+from petlesion.errors import CohortError, ExperimentError, UsageError
 from petlesion.experiments import Experiment
 from petlesion.training.augmentation import MIRROR_AXES, build_augmentation
 from petlesion.training.checkpoint import (
@@ -31,6 +28,7 @@ from petlesion.training.checkpoint import (
     save_checkpoint,
 )
 from petlesion.training.jsonfile import read_json
+from petlesion.training.learner import Learner
 from petlesion.training.losses import build_loss
 from petlesion.training.nnunet import CONFIGURATION
 from petlesion.training.planning import (
@@ -39,8 +37,9 @@ from petlesion.training.planning import (
     plan_experiment,
     select_input,
 )
-from petlesion.training.precision import Computation, choose_computation, choose_device, prepare_network
+from petlesion.training.precision import Computation, choose_computation, choose_device
 from petlesion.training.preprocessing import PreprocessedCohort
+from petlesion.training.processes import available_cores
 from petlesion.training.run import PROGRESS_NAME, ProgressFile, Run, run_folder
 from petlesion.training.sampling import (
     Batch,
@@ -52,11 +51,7 @@ from petlesion.training.sampling import (
     seed_everything,
 )
 
-_WEIGHT_DECAY = 3e-5
-_MOMENTUM = 0.99
-_LARGEST_GRADIENT_NORM = 12
 _EMA_DECAY = 0.9
-_LESION = 1
 # The trainer whose network it is: stock nnU-Net looks it up by name to build the network anew.
 _STOCK_TRAINER = "nnUNetTrainer"
 _INITIALISATION = 2**31
@@ -133,7 +128,7 @@ def prepare_run(
     cohort: Cohort, experiment: Experiment, results: Path, options: TrainingOptions
 ) -> tuple[Run, Path]:
     """Plan and preprocess a cohort for an experiment; return its run and the folder of its arrays."""
-    processes = options.processes or len(os.sched_getaffinity(0))
+    processes = options.processes or available_cores()
     prepared = PreprocessedCohort.at(cohort, options.preprocessed or results / "preprocessed")
     plan = plan_experiment(prepared.plan(processes), experiment)
     stored = read_json(cohort.folder / "dataset.json")
@@ -177,39 +172,31 @@ class _Training:
         self.run = run
         self.fold = fold
         self.folder = run.fold_folder(fold)
-        self.computation = computation
         seed_everything(experiment.seed, fold, _INITIALISATION)
-        self.network = build_network(run.plan, run.dataset_json, deep_supervision=True)
-        self.compute = prepare_network(self.network, computation)
-        self.loss = build_loss(
+        network = build_network(run.plan, run.dataset_json, deep_supervision=True)
+        loss = build_loss(
             experiment.loss,
             batch_dice=configuration.batch_dice,
             outputs=len(configuration.pool_op_kernel_sizes) - 1,
         )
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            experiment.learning_rate,
-            weight_decay=_WEIGHT_DECAY,
-            momentum=_MOMENTUM,
-            nesterov=True,
-        )
-        self.schedule = PolyLRScheduler(self.optimizer, experiment.learning_rate, experiment.epochs)
-        self.scaler = torch.amp.GradScaler(computation.device.type, enabled=computation.scales_gradients)
+        self.learner = Learner(network, loss, experiment, computation)
         self.progress = ProgressFile(self.folder / PROGRESS_NAME)
         self.records: list[dict[str, Any]] = []
         self.best: float | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.learner.computation.device
 
     def resume(self) -> None:
         """Go back to the last checkpoint, if there is one."""
         path = self.folder / LATEST_NAME
         epochs = 0
         if path.exists():
-            checkpoint = load_checkpoint(path, self.computation.device)
-            self.network.load_state_dict(checkpoint["network_weights"])
-            self.optimizer.load_state_dict(checkpoint["optimizer_state"])
-            self.scaler.load_state_dict(checkpoint["grad_scaler_state"] or {})
+            checkpoint = load_checkpoint(path, self.device)
+            self.learner.restore(checkpoint)
             self.best = checkpoint["_best_ema"]
-            restore_random_states(checkpoint["random_states"], self.computation.device)
+            restore_random_states(checkpoint["random_states"], self.device)
             epochs = checkpoint["current_epoch"]
         self.records = self.progress.keep_epochs_before(epochs)
         if len(self.records) != epochs:
@@ -222,7 +209,7 @@ class _Training:
         """Train the epochs that are left and write the final checkpoint."""
         experiment = self.run.experiment
         numbers = range(len(self.records) * batches.per_epoch, experiment.epochs * batches.per_epoch)
-        cuda = self.computation.device.type == "cuda"
+        cuda = self.device.type == "cuda"
         workers = _worker_count(cuda)
         source = iterate_batches(batches, numbers, workers=workers, pin_memory=cuda)
         for epoch in range(len(self.records), experiment.epochs):
@@ -236,14 +223,14 @@ class _Training:
     def _epoch(self, epoch: int, source: Iterator[Batch]) -> EpochReport:
         experiment = self.run.experiment
         clock = _Clock()
-        self.schedule.step(epoch)
-        self.network.train()
-        train_losses = [self.train_step(clock.wait_for(source)) for _ in range(experiment.iterations)]
-        self.network.eval()
+        self.learner.begin_epoch(epoch)
+        train_losses = [self.learner.train_step(clock.wait_for(source)) for _ in range(experiment.iterations)]
+        self._check_finite(epoch, train_losses)
+        self.learner.begin_validation()
         counts = np.zeros(3)
         val_losses = []
         for _ in range(experiment.validation_iterations):
-            loss, overlap = self.validation_step(clock.wait_for(source))
+            loss, overlap = self.learner.validation_step(clock.wait_for(source))
             val_losses.append(loss)
             counts += overlap
         seconds = clock.seconds
@@ -255,45 +242,18 @@ class _Training:
             val_loss=float(np.mean(val_losses)),
             pseudo_dice=pseudo_dice,
             ema_pseudo_dice=self._average(pseudo_dice),
-            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            learning_rate=self.learner.learning_rate,
             seconds=seconds,
             waited=clock.waited / seconds,
             seconds_left=seconds * (experiment.epochs - epoch - 1),
         )
 
-    def train_step(self, batch: Batch) -> float:
-        """One step of the optimizer; returns the loss."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss_of(*self._forward(batch))
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT_NORM)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return float(loss.detach())
-
-    @torch.no_grad()
-    def validation_step(self, batch: Batch) -> tuple[float, tuple[int, int, int]]:
-        """The loss, and how many voxels are lesion in both, in the prediction only, in the reference only."""
-        outputs, targets = self._forward(batch)
-        predicted = outputs[0].argmax(1) == _LESION
-        reference = targets[0][:, 0] == _LESION
-        both = int((predicted & reference).sum())
-        overlap = (both, int(predicted.sum()) - both, int(reference.sum()) - both)
-        return float(self._loss_of(outputs, targets)), overlap
-
-    def _forward(self, batch: Batch) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        device = self.computation.device
-        data = batch["data"].to(device, non_blocking=True, memory_format=torch.channels_last_3d)
-        targets = [target.to(device, non_blocking=True) for target in batch["target"]]
-        autocast = self.computation.autocast
-        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            outputs = self.compute(data)
-        return outputs, targets
-
-    def _loss_of(self, outputs: list[torch.Tensor], targets: list[torch.Tensor]) -> torch.Tensor:
-        loss: torch.Tensor = self.loss([output.float() for output in outputs], targets)
-        return loss
+    def _check_finite(self, epoch: int, losses: list[float]) -> None:
+        if not np.isfinite(losses).all():
+            raise ExperimentError(
+                f"{self.folder}: the loss is no longer a number in epoch {epoch + 1}; "
+                "train into another results folder with a lower learning_rate"
+            )
 
     def _average(self, pseudo_dice: float | None) -> float | None:
         """nnU-Net's running average of the pseudo Dice, by which the best checkpoint is chosen."""
@@ -313,11 +273,8 @@ class _Training:
 
     def _checkpoint(self) -> dict[str, Any]:
         """nnU-Net's entries, and the random states."""
-        weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
         return {
-            "network_weights": weights,
-            "optimizer_state": self.optimizer.state_dict(),
-            "grad_scaler_state": self.scaler.state_dict(),
+            **self.learner.state(),
             "logging": _as_nnunet_logs(self.records),
             "_best_ema": self.best,
             "current_epoch": len(self.records),
@@ -329,7 +286,7 @@ class _Training:
             },
             "trainer_name": _STOCK_TRAINER,
             "inference_allowed_mirroring_axes": MIRROR_AXES if self.run.experiment.mirroring else None,
-            "random_states": random_states(self.computation.device),
+            "random_states": random_states(self.device),
         }
 
 
@@ -353,7 +310,7 @@ class _Clock:
 
 def _worker_count(cuda: bool) -> int:
     """Processes that draw batches: on CUDA nnU-Net's dozen if there are cores for them, else one."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     if not cuda:
         return 1 if cores > 1 else 0
     return max(1, min(12, cores - 1))

@@ -1,0 +1,56 @@
+"""Processes that end with the one that started them, however that ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+
+
+def begin_worker(*_: Any) -> None:
+    """To be called first in every worker: one thread, no warnings, and an end when the parent ends.
+
+    A worker waits on queues whose writing end it holds itself, so it does not see by them that its parent was
+    killed.
+    """
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def tended_pools(module: ModuleType, processes: int) -> Iterator[None]:
+    """Make the pools that a module of nnU-Net starts end with this process; one process becomes a thread."""
+
+    def pool(count: int) -> Any:
+        if processes == 1:
+            return ThreadPool(1)
+        return multiprocessing.get_context("spawn").Pool(count, initializer=begin_worker)
+
+    original = vars(module)["multiprocessing"]
+    stand_in = SimpleNamespace(get_context=lambda _: SimpleNamespace(Pool=pool))
+    setattr(module, "multiprocessing", stand_in)  # noqa: B010 - mypy knows the module's own
+    try:
+        yield
+    finally:
+        setattr(module, "multiprocessing", original)  # noqa: B010
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
