@@ -31,6 +31,14 @@ def phantom() -> Study:
     return make_phantom()
 
 
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An nnU-Net v2 model folder whose network has learnt to find the phantom's lesions."""
+    from tests.inference.nnunet import Recipe, write_model_folder
+
+    return write_model_folder(tmp_path_factory.mktemp("model") / "run", Recipe(), make_phantom(), steps=60)
+
+
 def make_phantom(
     shape: tuple[int, int, int] = (40, 48, 56), *, seed: int = 0, spacing_mm: float = 4.0
 ) -> Study:

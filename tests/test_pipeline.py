@@ -16,12 +16,6 @@ from petlesion.pipeline import (
 )
 from petlesion.volume import Study, Volume
 from tests.conftest import make_phantom
-from tests.inference.nnunet import Recipe, write_model_folder
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model_folder(tmp_path_factory.mktemp("model") / "run", Recipe(), make_phantom(), steps=60)
 
 
 def probability_of(mask: np.ndarray) -> Volume:

@@ -13,8 +13,9 @@ import numpy as np
 
 from petlesion._version import __version__
 from petlesion.dicom.suv import SuvConversion
-from petlesion.errors import ModelError, UsageError
+from petlesion.errors import ModelError, StudyError, UsageError
 from petlesion.inference.predict import Model, OnTile, PredictionSettings, load_model, predict
+from petlesion.intake import find_studies, read_source, to_study
 from petlesion.io.atomic import write_text
 from petlesion.io.nifti import write_volume
 from petlesion.lesions import (
@@ -70,6 +71,17 @@ class Segmentation:
     table: LesionTable
 
 
+def read_study(*paths: str | Path) -> Study:
+    """Read one PET/CT study: a DICOM folder or zip, a PET and a CT as NIfTI, MHA or NRRD, or their folder.
+
+    Raises StudyError for paths that hold several studies, and another InputError for images that cannot be used.
+    """
+    sources = find_studies(paths)
+    if len(sources) > 1:
+        raise StudyError(f"{paths[0]} holds {len(sources)} studies; give the folder of one")
+    return to_study(read_source(sources[0]))
+
+
 def segment(
     study: Study,
     model: Model | str | Path | None = None,
@@ -103,7 +115,7 @@ def describe_run(model: Model, settings: SegmentationSettings, *, with_probabili
     """What decides a segmentation's files beside the study itself, as JSON data."""
     return {
         "petlesion": __version__,
-        "model": model.name,
+        "model": {"name": model.name, "sha256": model.fingerprint, "precision": model.precision},
         "settings": {**asdict(settings), "probability": with_probability},
     }
 
@@ -124,7 +136,7 @@ def write_segmentation(
     facts = dict(conversion.facts) if conversion is not None else {}
     report_facts = ReportFacts(
         created=created,
-        model={"model": str(run["model"])},
+        model={name: str(value) for name, value in run["model"].items()},
         conversion={name: str(value) for name, value in facts.items()},
     )
     write_report(folder / "report.html", study, segmentation.mask, table, report_facts)

@@ -1,0 +1,176 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from petlesion.cli.main import app
+from petlesion.io.nifti import read_volume, write_volume
+from petlesion.volume import Study
+from tests.dicom.builders import body_images, ct_spec, pet_spec, write_series
+
+RUNNER = CliRunner()
+
+
+def write_pair(folder: Path, study: Study) -> Path:
+    assert study.ct is not None
+    write_volume(folder / "PET.nii.gz", study.pet)
+    write_volume(folder / "CT.nii.gz", study.ct)
+    return folder
+
+
+def segment(model_folder: Path, out: Path, *arguments: object) -> tuple[int, str, str]:
+    command = ["segment", *map(str, arguments), "-m", str(model_folder), "-o", str(out)]
+    result = RUNNER.invoke(app, command)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        return 2, result.stdout, f"{type(result.exception).__name__}: {result.exception}"
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_pair_of_nifti_files_gives_a_folder(model_folder: Path, tmp_path: Path, phantom: Study) -> None:
+    study = write_pair(tmp_path / "case7", phantom)
+    status, stdout, _ = segment(model_folder, tmp_path / "out", study, "--json", "--probability")
+    assert status == 0
+    folder = tmp_path / "out" / "case7"
+    names = {"lesions.nii.gz", "lesions.csv", "report.html", "run.json", "probability.nii.gz"}
+    assert {path.name for path in folder.iterdir()} == names
+    mask = read_volume(folder / "lesions.nii.gz")
+    assert mask.grid.matches(phantom.pet.grid)
+    assert set(np.unique(mask.array)) == {0, 1}
+    (record,) = json.loads(stdout)
+    assert record["study"] == "case7" and record["lesions"]["count"] == 3
+
+
+def test_a_dicom_folder_is_named_by_a_hash(model_folder: Path, tmp_path: Path) -> None:
+    pet, ct = body_images()
+    write_series(tmp_path / "in" / "pet", pet, pet_spec())
+    write_series(tmp_path / "in" / "ct", ct, ct_spec())
+    status, _, stderr = segment(model_folder, tmp_path / "out", tmp_path / "in")
+    assert status == 0, stderr
+    (folder,) = (tmp_path / "out").iterdir()
+    assert folder.name.startswith("study-")
+    written = "".join(path.read_text(errors="ignore") for path in folder.glob("*.[jhc]*"))
+    assert "secret-patient" not in written and "Doe" not in written
+
+
+def test_a_second_run_skips_what_is_there_and_another_setting_does_not(
+    model_folder: Path, tmp_path: Path, phantom: Study
+) -> None:
+    study = write_pair(tmp_path / "case7", phantom)
+    mask = tmp_path / "out" / "case7" / "lesions.nii.gz"
+    segment(model_folder, tmp_path / "out", study)
+    first = mask.stat().st_mtime_ns
+    segment(model_folder, tmp_path / "out", study)
+    assert mask.stat().st_mtime_ns == first
+    segment(model_folder, tmp_path / "out", study, "--min-size", 200)
+    assert mask.stat().st_mtime_ns > first
+    assert not read_volume(mask).array.any()
+
+
+def test_in_a_batch_the_good_ones_finish(model_folder: Path, tmp_path: Path, phantom: Study) -> None:
+    write_pair(tmp_path / "in" / "good", phantom)
+    broken = write_pair(tmp_path / "in" / "broken", phantom) / "CT.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:3000])
+    status, _, stderr = segment(model_folder, tmp_path / "out", tmp_path / "in")
+    assert status == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good"]
+    assert "1 of 2 failed" in stderr and str(broken) in stderr
+
+
+def without_ct(folder: Path, study: Study) -> str:
+    (folder / "CT.nii.gz").unlink()
+    return "no CT"
+
+
+def with_two_pets(folder: Path, study: Study) -> str:
+    write_volume(folder / "PT.nii.gz", study.pet)
+    return "PT.nii.gz"
+
+
+def with_activity_for_suv(folder: Path, study: Study) -> str:
+    write_volume(folder / "PET.nii.gz", study.pet.with_array(study.pet.array * 5000))
+    return "PET.nii.gz"
+
+
+def truncated(folder: Path, study: Study) -> str:
+    path = folder / "PET.nii.gz"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return "PET.nii.gz"
+
+
+def with_another_label(folder: Path, study: Study) -> str:
+    assert study.reference is not None
+    write_volume(folder / "SEG.nii.gz", study.reference.with_array(study.reference.array * np.uint8(3)))
+    return "SEG.nii.gz"
+
+
+def with_a_short_ct(folder: Path, study: Study) -> str:
+    assert study.ct is not None
+    half = study.ct.array[: study.ct.shape[0] // 2]
+    write_volume(folder / "CT.nii.gz", type(study.ct)(half, study.ct.affine))
+    return "misses"
+
+
+def emptied(folder: Path, study: Study) -> str:
+    for path in folder.iterdir():
+        path.unlink()
+    return str(folder)
+
+
+SPOILERS = [
+    without_ct,
+    with_two_pets,
+    with_activity_for_suv,
+    truncated,
+    with_another_label,
+    with_a_short_ct,
+    emptied,
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
+def test_bad_images_end_in_one_sentence_and_no_output(
+    model_folder: Path, tmp_path: Path, phantom: Study, spoil
+) -> None:
+    study = write_pair(tmp_path / "case7", phantom)
+    word = spoil(study, phantom)
+    status, _, stderr = segment(model_folder, tmp_path / "out", study)
+    assert status == 2
+    assert word in stderr and len(stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("pet", "ct", "word"),
+    [
+        ({"header": {"Units": "BQML", "PatientWeight": None}}, {}, "PatientWeight"),
+        ({}, {"patient_id": "somebody-else"}, "PatientID"),
+        ({}, {"frame_of_reference": "1.2.3"}, "FrameOfReferenceUID"),
+    ],
+)
+def test_bad_dicom_ends_in_one_sentence_and_no_output(
+    model_folder: Path, tmp_path: Path, pet: dict[str, object], ct: dict[str, object], word: str
+) -> None:
+    pet_stored, ct_stored = body_images()
+    write_series(tmp_path / "in" / "pet", pet_stored, pet_spec(**pet))
+    write_series(tmp_path / "in" / "ct", ct_stored, ct_spec(**ct))
+    status, _, stderr = segment(model_folder, tmp_path / "out", tmp_path / "in")
+    assert status == 2 and word in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_slice_is_named(model_folder: Path, tmp_path: Path) -> None:
+    pet, ct = body_images()
+    paths = write_series(tmp_path / "in" / "pet", pet, pet_spec())
+    write_series(tmp_path / "in" / "ct", ct, ct_spec())
+    paths[5].unlink()
+    status, _, stderr = segment(model_folder, tmp_path / "out", tmp_path / "in")
+    assert status == 2 and "slice" in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_smallest_sizes_are_one_too_many(model_folder: Path, tmp_path: Path, phantom: Study) -> None:
+    study = write_pair(tmp_path / "case7", phantom)
+    status, _, stderr = segment(model_folder, tmp_path / "out", study, "--min-size", 3, "--min-volume", 1)
+    assert status == 2 and "give one of them" in stderr
