@@ -74,7 +74,7 @@ class Segmentation:
 def read_study(*paths: str | Path) -> Study:
     """Read one PET/CT study: a DICOM folder or zip, a PET and a CT as NIfTI, MHA or NRRD, or their folder.
 
-    Raises StudyError for paths that hold several studies, and another InputError for images that cannot be used.
+    Raises StudyError for paths that hold several studies, another InputError for images that cannot be used.
     """
     sources = find_studies(paths)
     if len(sources) > 1:
