@@ -36,7 +36,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An nnU-Net v2 model folder whose network has learnt to find the phantom's lesions."""
     from tests.inference.nnunet import Recipe, write_model_folder
 
-    return write_model_folder(tmp_path_factory.mktemp("model") / "run", Recipe(), make_phantom(), steps=60)
+    return write_model_folder(tmp_path_factory.mktemp("model") / "run", Recipe(), make_phantom())
 
 
 def make_phantom(
