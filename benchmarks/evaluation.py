@@ -8,8 +8,6 @@ Both read the same 400 × 400 × 326 files; the peer compares each component by 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import cc3d
 import nibabel
 import numpy as np
+from machine import describe
 
 from petlesion.evaluation.metrics import evaluate_masks
 from petlesion.io.nifti import read_mask, write_volume
@@ -97,9 +96,7 @@ def main() -> None:
         ours_s, ours_result = timed(ours, *paths, repeats=3)
         peer_s, peer_result = timed(one_by_one, *paths, repeats=1)
     np.testing.assert_allclose(ours_result, peer_result, rtol=1e-6)
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {components} components each"
-    )
+    print(f"{describe()}; {components} components each")
     print(f"petlesion   {ours_s:7.2f} s   {ours_result}")
     print(f"one by one  {peer_s:7.2f} s   {peer_result}")
     print(f"one by one / petlesion: {peer_s / ours_s:.0f} (at least 40 is wanted)")

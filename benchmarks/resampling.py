@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
-import platform
 import resource
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from machine import describe
 
 CT_SHAPE, CT_SPACING_XYZ = (400, 512, 512), (0.9765625, 0.9765625, 2.5)
 PET_SHAPE, PET_SPACING_XYZ = (326, 400, 400), (2.0364, 2.0364, 3.0)
@@ -92,7 +91,7 @@ def main() -> None:
         inside = (a != AIR_HU) & (b != AIR_HU)
         difference = float(np.abs(a - b)[inside].max())
         share = float(((a == AIR_HU) == (b == AIR_HU)).mean())
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; best of {repeats}")
+    print(f"{describe()}; best of {repeats}")
     for way, (seconds, gigabytes) in found.items():
         print(f"{way:10} {seconds:7.2f} s   peak {gigabytes:.2f} GB")
     print(f"nilearn / petlesion: {found['nilearn'][0] / found['petlesion'][0]:.1f} (at least 3 is wanted)")

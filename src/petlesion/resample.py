@@ -9,11 +9,13 @@ them is filled. Grids that are oblique to one another go through SimpleITK's B-s
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_banded
+from threadpoolctl import threadpool_limits
 
 from petlesion.errors import ValueRangeError
 from petlesion.volume import Array, Grid, Volume
@@ -24,7 +26,7 @@ _PARALLEL_TOLERANCE_VOXELS = 1e-4
 _EDGE_TOLERANCE_VOXELS = 1e-3
 _NEGLIGIBLE_WEIGHT = 1e-8
 _BLOCK_ROWS = 32
-_SLAB_BYTES = 16 * 2**20
+_SLAB_VOXELS = 2**21
 
 
 def resample_to_grid(volume: Volume, grid: Grid, *, fill: float, order: int = 3) -> Volume:
@@ -164,23 +166,34 @@ def _interpolate(array: Array, weights: list[Array]) -> Array:
     """Apply one matrix to each axis of an array; within the slices first, since those shrink most."""
     along_z, along_y, along_x = (_blocks(matrix) for matrix in weights)
     depth, height, width = (len(matrix) for matrix in weights)
-    first = min(block.columns.start for block in along_z)
-    last = max(block.columns.stop for block in along_z)
     slices = np.empty((array.shape[0], height, width), dtype=np.float32)
-    step = max(1, _SLAB_BYTES // (4 * array.shape[1] * array.shape[2]))
-    for start in range(first, last, step):
-        part = slice(start, min(start + step, last))
+    flat = slices.reshape(len(slices), -1)
+    result = np.empty((depth, height * width), dtype=np.float32)
+
+    def within_slices(part: slice) -> None:
         slab = np.ascontiguousarray(array[part], dtype=np.float32)
         narrow = np.empty((*slab.shape[:2], width), dtype=np.float32)
         for block in along_x:
             np.matmul(slab[..., block.columns], block.weights.T, out=narrow[..., block.rows])
         for block in along_y:
             np.matmul(block.weights, narrow[:, block.columns], out=slices[part, block.rows])
-    flat = slices.reshape(len(slices), -1)
-    result = np.empty((depth, flat.shape[1]), dtype=np.float32)
-    for block in along_z:
-        np.matmul(block.weights, flat[block.columns], out=result[block.rows])
+
+    def across_slices(part: slice) -> None:
+        for block in along_z:
+            np.matmul(block.weights, flat[block.columns, part], out=result[block.rows, part])
+
+    first = min(block.columns.start for block in along_z)
+    last = max(block.columns.stop for block in along_z)
+    # Small products on threads of our own: those of the BLAS wait for one another on a busy machine.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor() as pool:
+        list(pool.map(within_slices, _parts(first, last, _SLAB_VOXELS // (array.shape[1] * array.shape[2]))))
+        list(pool.map(across_slices, _parts(0, flat.shape[1], _SLAB_VOXELS // len(slices))))
     return result.reshape(depth, height, width)
+
+
+def _parts(start: int, stop: int, step: int) -> list[slice]:
+    step = max(1, step)
+    return [slice(begin, min(begin + step, stop)) for begin in range(start, stop, step)]
 
 
 def _resample_oblique(volume: Volume, grid: Grid, fill: float, order: int) -> Array:
