@@ -164,7 +164,7 @@ def _breathe(phantom: Phantom, travel_mm: float) -> Floats:
     """Smear what moves with the diaphragm along the body."""
     image = phantom.suv.copy()
     moving = _moving(phantom)
-    if moving is not None:
+    if moving is not None and travel_mm > 0:
         slices, share = moving
         sigma = travel_mm / 3 / phantom.canvas.spacing_mm[0]
         smeared = ndimage.gaussian_filter1d(image[slices], sigma, axis=0, mode="nearest")
