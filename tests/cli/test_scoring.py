@@ -172,6 +172,30 @@ def test_against_a_cohort_a_fold_must_be_whole(petlesion: Command, tmp_path: Pat
         result = petlesion("evaluate", folder, cohort.folder, "-o", tmp_path / f"{number}.csv")
         assert result.status == status, result.err
         assert len(read_metrics(tmp_path / f"{number}.csv")) == scored
+        labels = petlesion("evaluate", folder, cohort.folder / "labelsTr", "-o", tmp_path / "same.csv")
+        assert labels.status == status
+
+
+def test_against_a_cohort_without_folds_the_training_cases_must_be_whole(
+    petlesion: Command, tmp_path: Path
+) -> None:
+    cohort = make_cohort(tmp_path / "cohort", ["a", "b", "c"], test=["c"])
+    (cohort.folder / "splits_final.json").unlink()
+    write_random(tmp_path / "prediction", ["a"], seed=2)
+    result = petlesion("evaluate", tmp_path / "prediction", cohort.folder, "-o", tmp_path / "metrics.csv")
+    assert result.status == 1
+    assert "predict b too" in result.err
+
+
+def test_a_sweep_and_a_figure_of_the_rest_come_with_exit_status_1(
+    petlesion: Command, masks: tuple[Path, Path], tmp_path: Path
+) -> None:
+    spoil_value(masks[1] / "half.nii.gz")
+    swept = petlesion("sweep", *masks, "--min-size", "0", "--json")
+    assert swept.status == 1
+    assert json.loads(swept.out)[0]["studies"] == 3
+    assert petlesion("experiment", "figure", *masks, "-o", tmp_path / "figure1.png").status == 1
+    assert (tmp_path / "figure1.png").exists()
 
 
 def test_small_components_are_removed_from_a_folder_and_from_a_file(

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from petlesion.cli.batch import run_batch
 from petlesion.cli.console import print_json, say
 from petlesion.cli.tables import CASES_OPTION, FORMAT_OPTION, JSON_OPTION, show_table
 
 if TYPE_CHECKING:
-    from petlesion.cli.masks import MaskPair
     from petlesion.evaluation.compare import ScoredRun
-    from petlesion.evaluation.metrics import Overlap
 
 
 def compare(
@@ -52,18 +49,15 @@ def figure(
     output: Path = typer.Option(..., "-o", "--output", help="The .png or .svg to write."),
 ) -> None:
     """Draw Figure 1: the studies' median component sizes, reference beside prediction."""
-    from petlesion.cli.masks import mask_pairs
+    from petlesion.cli.masks import compare_all
     from petlesion.evaluation.figures import check_ending, median_sizes, size_histogram, write_figure
 
     check_ending(output)
-    overlaps: list[Overlap] = []
-
-    def work(pair: MaskPair) -> None:
-        overlaps.append(pair.overlap())
-
-    run_batch("measuring", ((pair.case_id, pair) for pair in mask_pairs(prediction, reference)), work)
-    write_figure(output, size_histogram(*median_sizes(overlaps)))
-    say(f"{output}: {len(overlaps)} studies")
+    compared, failed = compare_all("measuring", prediction, reference)
+    write_figure(output, size_histogram(*median_sizes([overlap for _, overlap in compared])))
+    say(f"{output}: {len(compared)} studies")
+    if failed:
+        raise failed
 
 
 def _run_as_json(run: ScoredRun, patients: dict[str, str] | None) -> dict[str, Any]:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
+from petlesion.cli.batch import run_batch
 from petlesion.errors import CohortError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +44,25 @@ class MaskPair:
             raise GeometryError(f"{self.prediction}: {error}") from None
 
 
+def compare_all(
+    what: str, prediction: Path, reference: Path
+) -> tuple[list[tuple[str, Overlap]], typer.Exit | None]:
+    """Compare each pair of masks; returns them by case id, and the exit to raise if some failed."""
+    compared: list[tuple[str, Overlap]] = []
+
+    def work(pair: MaskPair) -> None:
+        compared.append((pair.case_id, pair.overlap()))
+
+    pairs = mask_pairs(prediction, reference)
+    try:
+        run_batch(what, ((pair.case_id, pair) for pair in pairs), work)
+    except typer.Exit as some_failed:
+        if not compared:
+            raise
+        return compared, some_failed
+    return compared, None
+
+
 def mask_files(path: Path) -> dict[str, Path]:
     """Return a mask file, or all image files of a folder, by name without image endings.
 
@@ -65,7 +87,7 @@ def mask_files(path: Path) -> dict[str, Path]:
 
 
 def mask_pairs(prediction: Path, reference: Path) -> list[MaskPair]:
-    """Pair two files, two folders by the names in them, or a folder of predictions with a cohort.
+    """Pair two files, two folders by the names in them, or a folder of predictions with a cohort's labels.
 
     Of a cohort, the test set and each fold are expected to be whole as soon as one of their cases is
     predicted.
@@ -76,10 +98,9 @@ def mask_pairs(prediction: Path, reference: Path) -> list[MaskPair]:
     if prediction.is_file():
         case_id = next(iter(predicted))
         return [MaskPair(case_id, prediction, reference)]
-    if (reference / "cases.csv").is_file():
-        from petlesion.cohort.layout import Cohort
-
-        references = _references_of(Cohort.open(reference), set(predicted))
+    cohort = reference.parent if reference.name == "labelsTr" else reference
+    if (cohort / "cases.csv").is_file():
+        references = _references_of(open_cohort(cohort), set(predicted))
     else:
         references = mask_files(reference)
     names = sorted(predicted.keys() | references.keys())
@@ -103,8 +124,10 @@ def patients_of(cases: Path | None) -> dict[str, str] | None:
 
 
 def _references_of(cohort: Cohort, predicted: set[str]) -> dict[str, Path]:
+    training = {case.case_id for case in cohort.training_cases}
     groups = [{case.case_id for case in cohort.test_cases}]
-    if predicted & {case.case_id for case in cohort.training_cases}:
-        groups += [set(fold.validation) for fold in cohort.folds]
+    if predicted & training:
+        split = (cohort.folder / "splits_final.json").is_file()
+        groups += [set(fold.validation) for fold in cohort.folds] if split else [training]
     expected = set().union(*(group for group in groups if group & predicted))
     return {case_id: cohort.label_path(case_id) for case_id in expected}

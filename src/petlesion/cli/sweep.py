@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
-from petlesion.cli.batch import run_batch
 from petlesion.cli.console import print_json
 from petlesion.cli.tables import CASES_OPTION, FORMAT_OPTION, JSON_OPTION, show_table
 from petlesion.errors import UsageError
-
-if TYPE_CHECKING:
-    from petlesion.cli.masks import MaskPair
-    from petlesion.evaluation.metrics import StudyMetrics
 
 
 def sweep(
@@ -31,25 +25,23 @@ def sweep(
 
     Choose the size in cross-validation, never on a test set.
     """
-    from petlesion.cli.masks import mask_pairs, patients_of
+    from petlesion.cli.masks import compare_all, patients_of
     from petlesion.evaluation.summary import summarize
     from petlesion.evaluation.tables import sweep_table
 
     sizes = parse_sizes(min_size)
-    rows: dict[int, list[StudyMetrics]] = {size: [] for size in sizes}
-
-    def work(pair: MaskPair) -> None:
-        overlap = pair.overlap()
-        for size in sizes:
-            rows[size].append(overlap.without_small(size).metrics(pair.case_id))
-
     patients = patients_of(cases)
-    run_batch("evaluating", ((pair.case_id, pair) for pair in mask_pairs(prediction, reference)), work)
-    summaries = {size: summarize(rows[size], patients) for size in sizes}
+    compared, failed = compare_all("evaluating", prediction, reference)
+    summaries = {}
+    for size in sizes:
+        rows = [overlap.without_small(size).metrics(case_id) for case_id, overlap in compared]
+        summaries[size] = summarize(rows, patients)
     if as_json:
         print_json([{"min_size": size, **summary.as_json()} for size, summary in summaries.items()])
-        return
-    show_table(sweep_table(summaries), style)
+    else:
+        show_table(sweep_table(summaries), style)
+    if failed:
+        raise failed
 
 
 def parse_sizes(text: str) -> list[int]:

@@ -92,21 +92,19 @@ def summarize_by(
     rows: Sequence[StudyMetrics], groups: Mapping[str, str], patients: Mapping[str, str] | None = None
 ) -> dict[str, Summary]:
     """Average each group's studies; `groups` gives a group's name, such as a source, by case id."""
-    missing = [row.case_id for row in rows if row.case_id not in groups]
-    if missing:
-        raise InputError(f"cases.csv has no case {missing[0]}; give the cohort that was evaluated")
-    names = sorted({groups[row.case_id] for row in rows})
-    return {name: summarize([row for row in rows if groups[row.case_id] == name], patients) for name in names}
+    by_row = _looked_up([row.case_id for row in rows], groups)
+    parts = {
+        name: [row for row, of in zip(rows, by_row, strict=True) if of == name]
+        for name in sorted(set(by_row))
+    }
+    return {name: summarize(part, patients) for name, part in parts.items()}
 
 
 def patient_groups(case_ids: Sequence[str], patients: Mapping[str, str] | None) -> npt.NDArray[np.int64]:
     """Number the patients: entry i says whose study case i is. Without `patients` each study stands alone."""
     if patients is None:
         return np.arange(len(case_ids))
-    missing = [case_id for case_id in case_ids if case_id not in patients]
-    if missing:
-        raise InputError(f"cases.csv has no case {missing[0]}; give the cohort that was evaluated")
-    _, groups = np.unique([patients[case_id] for case_id in case_ids], return_inverse=True)
+    _, groups = np.unique(_looked_up(case_ids, patients), return_inverse=True)
     return np.asarray(groups, dtype=np.int64)
 
 
@@ -124,6 +122,13 @@ def bootstrap_interval(values: Floats, groups: npt.NDArray[np.int64]) -> tuple[f
         means.append(total[count > 0] / count[count > 0])
     low, high = np.percentile(np.concatenate(means), _PERCENTILES)
     return float(low), float(high)
+
+
+def _looked_up(case_ids: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    missing = [case_id for case_id in case_ids if case_id not in names]
+    if missing:
+        raise InputError(f"cases.csv has no case {missing[0]}; give the cohort that was evaluated")
+    return [names[case_id] for case_id in case_ids]
 
 
 def _average(values: Sequence[float | None], groups: npt.NDArray[np.int64]) -> Average:

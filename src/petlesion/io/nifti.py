@@ -233,7 +233,7 @@ def _check_same_sides(path: Path, sform: npt.NDArray[np.float64], qform: npt.NDA
 def _check_file_size(path: Path, header: _Header, *, compressed: bool) -> None:
     needed = header.offset + header.bytes_needed
     available = path.stat().st_size * (_HIGHEST_GZIP_RATIO if compressed else 1)
-    if header.offset < 0 or needed > available:
+    if header.offset < min(_HEADER_CLASSES) or needed > available:
         raise FormatError(
             f"{path} is truncated: its header promises {needed} bytes, more than it can hold; copy it again"
         )
