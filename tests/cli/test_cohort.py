@@ -6,7 +6,8 @@ from typer.testing import CliRunner
 
 from petlesion.cli.main import app
 from petlesion.cohort.layout import Cohort
-from petlesion.errors import CohortError
+from petlesion.errors import CohortError, PetlesionError
+from petlesion.intake import find_studies
 from tests.cohort.trees import hecktor_tree, small_cohort, small_study, write_study
 
 runner = CliRunner()
@@ -67,26 +68,35 @@ def test_check_lists_problems_with_status_1(tmp_path: Path) -> None:
     assert [problem["case_id"] for problem in listed["problems"]] == ["case-1"]
 
 
-@pytest.mark.parametrize("extra", [[], ["--dicom"]])
-def test_simulate(tmp_path: Path, extra: list[str]) -> None:
-    command = [
-        "cohort",
-        "simulate",
-        "-n",
-        "2",
-        "--seed",
-        "3",
-        "--spacing",
-        "8",
-        "-o",
-        str(tmp_path / "c"),
-        *extra,
-    ]
+def test_simulate_adds_what_is_missing_and_repeats_its_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    command = ["cohort", "simulate", "-n", "2", "--seed", "3", "--spacing", "9", "-o", str(folder)]
     result = runner.invoke(app, command)
     assert result.exit_code == 0, result.output
-    cohort = Cohort.open(tmp_path / "c")
+    cohort = Cohort.open(folder)
     assert [case.case_id for case in cohort.cases] == ["simulated-3000000", "simulated-3000001"]
-    before = {path: path.read_bytes() for path in cohort.folder.rglob("*.gz")}
+    before = {path: path.read_bytes() for path in folder.rglob("*.gz")}
+    times = {path: path.stat().st_mtime_ns for path in cohort.paths("simulated-3000000")}
     cohort.label_path("simulated-3000001").unlink()
     assert runner.invoke(app, command).exit_code == 0
-    assert {path: path.read_bytes() for path in cohort.folder.rglob("*.gz")} == before
+    assert {path: path.read_bytes() for path in folder.rglob("*.gz")} == before
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert runner.invoke(app, ["cohort", "check", str(folder)]).exit_code == 0
+
+
+def test_simulate_dicom_studies(tmp_path: Path) -> None:
+    command = ["cohort", "simulate", "-n", "1", "--spacing", "12", "--dicom", "-o", str(tmp_path)]
+    result = runner.invoke(app, command)
+    assert result.exit_code == 0, result.output
+    (source,) = find_studies([tmp_path / "simulated-0000000"])
+    assert source.kind == "dicom"
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.dcm")}
+    assert runner.invoke(app, command).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.dcm")} == times
+
+
+@pytest.mark.parametrize("extra", [["--spacing", "99"], ["--organs", "absent"], ["--name", "no name"]])
+def test_simulate_refuses_what_cannot_be(tmp_path: Path, extra: list[str]) -> None:
+    result = runner.invoke(app, ["cohort", "simulate", "-n", "1", "-o", str(tmp_path / "c"), *extra])
+    assert isinstance(result.exception, PetlesionError) or result.exit_code == 2
+    assert not (tmp_path / "c").exists()

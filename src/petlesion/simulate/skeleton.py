@@ -52,8 +52,10 @@ def _paint_bone(canvas: Canvas, shape: Shape, marrow: Tissue, hard_mm: float = _
     if found is None:
         return
     window, distance = found
-    canvas.fill(window, distance < 0, Tissue.BONE)
-    canvas.fill(window, distance < -hard_mm, marrow)
+    # A lean patient's skin lies close: no bone stands out of it.
+    body = canvas.tissue[window] != Tissue.AIR
+    canvas.fill(window, body & (distance < 0), Tissue.BONE)
+    canvas.fill(window, body & (distance < -hard_mm), marrow)
 
 
 def _both(*shapes: Ellipsoid | Tube) -> list[Shape]:

@@ -28,6 +28,7 @@ from petlesion.simulate.shapes import Floats
 
 _FINE_MM = 11.0
 _COARSE_MM = 34.0
+_PLANE, _THREAD = 0.05, 0.22
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,15 @@ def draw_phantom(canvas: Canvas, rng: np.random.Generator, *, contrast: bool) ->
     tissue = canvas.tissue
     fine = smooth_field(texture_rng, tissue.shape, canvas.spacing_mm, _FINE_MM)
     coarse = smooth_field(texture_rng, tissue.shape, canvas.spacing_mm, _COARSE_MM)
+    planes = np.abs(coarse) < _PLANE
+    threads = planes & (np.abs(fine) < _THREAD)
     coarse *= np.float32(0.8)
     coarse += np.float32(0.6) * fine
     fine *= grain[tissue]
     fine += hu[tissue]
+    # Thin planes of fat part the muscles; where two such planes cross in the lung runs a vessel.
+    fine[planes & (tissue == Tissue.MUSCLE)] = hu[Tissue.FAT]
+    fine[threads & (tissue == Tissue.LUNG)] = hu[Tissue.BLOOD]
     coarse *= texture[tissue]
     np.exp(coarse, out=coarse)
     coarse *= suv[tissue]
