@@ -127,6 +127,37 @@ def find_studies(paths: Sequence[str | Path], options: IntakeOptions = IntakeOpt
     return _with_distinct_names(sources)
 
 
+def dicom_studies(
+    files: Iterable[Path], origin: Path, options: IntakeOptions = IntakeOptions()
+) -> list[StudySource]:
+    """DICOM files (and zips of them) sorted into studies, `origin` naming them all in messages.
+
+    What cannot be read makes the studies of its folder or zip fail when they are read.
+    """
+    objects: list[DicomFile] = []
+    headers = []
+    problems: list[tuple[Path, FormatError]] = []
+    for file in files:
+        try:
+            for candidate in find_dicom(file):
+                headers.append(read_header(candidate))
+                objects.append(candidate)
+        except FormatError as broken:
+            problems.append((file, broken))
+    with without_remarks():
+        series = [one for one in group_series(objects, headers) if one.modality in _DICOM_MODALITIES]
+        sources = [_dicom_source(study, origin, options) for study in _join_series(series)]
+    for file, problem in problems:
+        hit = [
+            i for i, source in enumerate(sources) if file.parent in _folders(source) or source.origin == file
+        ]
+        for index in hit:
+            sources[index] = replace(sources[index], problem=problem)
+        if not hit:
+            sources.append(StudySource(_safe_name(file.stem), file, problem=problem))
+    return sources
+
+
 def read_source(source: StudySource) -> SourceImages:
     """Read and check a study's images; raises an InputError that names the file and the remedy."""
     if source.problem is not None:
@@ -176,7 +207,7 @@ def _find_in(path: Path, options: IntakeOptions) -> list[StudySource]:
     """The studies in a folder and its subfolders, in a zip, or of a DICOM file."""
     files = walk(path) if path.is_dir() else [path]
     images = [file for file in files if is_image(file)]
-    sources = _dicom_studies([file for file in files if not is_image(file)], path, options)
+    sources = dicom_studies([file for file in files if not is_image(file)], path, options)
     for folder in sorted({file.parent for file in images}):
         sources += _image_studies([file for file in images if file.parent == folder], options)
     if sources:
@@ -187,32 +218,6 @@ def _find_in(path: Path, options: IntakeOptions) -> list[StudySource]:
         f"{path} holds neither DICOM nor image files called PET or SUV and CT; give the folder of a PET/CT "
         "study"
     )
-
-
-def _dicom_studies(files: Iterable[Path], origin: Path, options: IntakeOptions) -> list[StudySource]:
-    """DICOM objects sorted into studies; what cannot be read makes the studies of its folder or zip fail."""
-    objects: list[DicomFile] = []
-    headers = []
-    problems: list[tuple[Path, FormatError]] = []
-    for file in files:
-        try:
-            for candidate in find_dicom(file):
-                headers.append(read_header(candidate))
-                objects.append(candidate)
-        except FormatError as broken:
-            problems.append((file, broken))
-    with without_remarks():
-        series = [one for one in group_series(objects, headers) if one.modality in _DICOM_MODALITIES]
-        sources = [_dicom_source(study, origin, options) for study in _join_series(series)]
-    for file, problem in problems:
-        hit = [
-            i for i, source in enumerate(sources) if file.parent in _folders(source) or source.origin == file
-        ]
-        for index in hit:
-            sources[index] = replace(sources[index], problem=problem)
-        if not hit:
-            sources.append(StudySource(_safe_name(file.stem), file, problem=problem))
-    return sources
 
 
 def _join_series(series: Sequence[Series]) -> list[list[Series]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,21 +35,29 @@ def build(
     studies: str = typer.Option(
         "folder", "--format", help="Format of the folders: folder, autopet, hecktor, nnunet or tcia."
     ),
+    workers: int = typer.Option(
+        os.cpu_count() or 1, "--workers", min=1, help="Studies at a time, up to 3 GB of memory each."
+    ),
 ) -> None:
     """Make a cohort from studies on disk. Started again, it adds what is missing."""
-    from petlesion.cohort.build import add_entry, find_entries, parse_source
+    from petlesion.cohort.build import find_entries, parse_source
     from petlesion.cohort.layout import create_cohort
+    from petlesion.cohort.parallel import add_in_parallel
     from petlesion.cohort.sources import Entry
 
     parsed = [parse_source(text, studies) for text in sources]
     cohort = create_cohort(output, name)
-
-    def add(entry: Entry) -> None:
-        nonlocal cohort
-        cohort = add_entry(cohort, entry)
-
     entries = find_entries(parsed, cohort)
-    run_batch("building", ((str(entry.case_id), entry) for entry in entries), add)
+    outcomes = add_in_parallel(cohort, entries, workers)
+
+    def add(_: Entry) -> None:
+        nonlocal cohort
+        outcome = next(outcomes)
+        cohort = outcome.cohort
+        if outcome.problem is not None:
+            raise outcome.problem
+
+    run_batch("building", [(entry.case_id, entry) for entry in entries], add)
     say(f"{output}: {cohort.name} with {len(cohort.cases)} cases; next: petlesion cohort split {output}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from petlesion.cohort import autopet, folder, hecktor, nnunet
+from petlesion.cohort import autopet, folder, hecktor, nnunet, tcia
 from petlesion.cohort.check import require_sound
 from petlesion.cohort.layout import Cohort, add_study, is_complete
 from petlesion.cohort.sources import Entry
@@ -17,6 +17,7 @@ FORMATS: dict[str, Callable[[Path], list[Entry]]] = {
     "autopet": autopet.find_entries,
     "hecktor": hecktor.find_entries,
     "nnunet": nnunet.find_entries,
+    "tcia": tcia.find_entries,
 }
 _NAMED_BY_FORMAT = ("autopet", "hecktor", "tcia")
 

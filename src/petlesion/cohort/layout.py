@@ -196,8 +196,16 @@ def write_folds(cohort: Cohort, folds: Sequence[Fold]) -> None:
 def add_study(cohort: Cohort, study: Study, *, case_id: str, patient_id: str, source: str) -> Cohort:
     """Write a study's images and enter it into the index, as a training case unless it had another split.
 
-    The images are turned to LPS. Raises StudyError for a study without CT or reference, ValueRangeError for a
-    case id that cannot be a file's name.
+    Raises what `write_images` raises.
+    """
+    return enter_case(cohort, write_images(cohort, study, case_id, patient_id, source))
+
+
+def write_images(cohort: Cohort, study: Study, case_id: str, patient_id: str, source: str) -> Case:
+    """Write a study's images, turned to LPS, and leave the index as it is; return what is to be entered.
+
+    Raises StudyError for a study without CT or reference, ValueRangeError for a case id that cannot be a
+    file's name.
     """
     if study.ct is None or study.reference is None:
         missing = "CT" if study.ct is None else "reference mask"
@@ -211,9 +219,14 @@ def add_study(cohort: Cohort, study: Study, *, case_id: str, patient_id: str, so
         write_volume(path, volume.with_array(volume.array.astype(np.float32, copy=False)))
     write_volume(label_path, study.reference.with_array(study.reference.array.astype(np.uint8)))
     volume_ml = float(np.count_nonzero(study.reference.array)) * study.pet.voxel_volume_ml
-    former = cohort.find(case_id)
-    case = Case(case_id, patient_id, source, former.split if former else "train", volume_ml)
-    cohort = cohort.with_cases([*(c for c in cohort.cases if c.case_id != case_id), case])
+    return Case(case_id, patient_id, source, "train", volume_ml)
+
+
+def enter_case(cohort: Cohort, case: Case) -> Cohort:
+    """Enter a case whose images are written into the index; it keeps the split that it had there."""
+    former = cohort.find(case.case_id)
+    case = replace(case, split=former.split if former else case.split)
+    cohort = cohort.with_cases([*(c for c in cohort.cases if c.case_id != case.case_id), case])
     write_index(cohort)
     return cohort
 

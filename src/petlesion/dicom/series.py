@@ -142,11 +142,14 @@ def read_volume(stacked: Stack, factors: Sequence[float] | None = None) -> Volum
     array: Array = np.zeros(stacked.grid.shape, dtype=np.int16 if whole else np.float32)
     for index, pixels in enumerate(decode(stacked.frames)):
         slope, intercept = rescale[index]
-        values = pixels.astype(np.float64) * slope + intercept
-        if array.dtype == np.int16 and (values.min() < -(2**15) or values.max() >= 2**15):
-            array = array.astype(np.float32)
-        plane = array[index // stacked.gates]
-        np.add(plane, values / stacked.gates, out=plane, casting="unsafe")
+        if whole:
+            values = pixels.astype(np.int32) + int(intercept)
+            if array.dtype == np.int16 and (values.min() < -(2**15) or values.max() >= 2**15):
+                array = array.astype(np.float32)
+            array[index] = values
+        else:
+            plane = array[index // stacked.gates]
+            plane += pixels * np.float32(slope / stacked.gates) + np.float32(intercept / stacked.gates)
     return Volume(array, stacked.grid.affine)
 
 
