@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from petlesion.simulate import organs, skeleton
-from petlesion.simulate.body import Canvas, Patient, Tissue, one_of
+from petlesion.simulate.body import Canvas, Patient, Tissue
 from petlesion.simulate.outline import (
     CAVITY_BOTTOM,
     CAVITY_TOP,
@@ -132,8 +132,3 @@ def _diaphragm(x: Floats, y: Floats, breath_mm: float) -> Floats:
         heights.append(np.float32(top + breath_mm) - fall * away)
     height: Floats = np.maximum(heights[0], heights[1])
     return height
-
-
-def soft_tissue(canvas: Canvas) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Where a lesion may take the place of what is there: everything of the body but gas."""
-    return ~one_of(canvas.tissue, (Tissue.AIR, Tissue.AIRWAY, Tissue.BOWEL_GAS))

@@ -36,9 +36,9 @@ _COUNT_WITH_TOTAL = 0.8
 _SMALL_ML = 0.5
 
 # Log-normal activity of lesions: of the study, and of one lesion within it.
-_MEDIAN_SUV = 5.2
-_STUDY_SPREAD = 0.78
-_LESION_SPREAD = 0.40
+_MEDIAN_SUV = 5.35
+_STUDY_SPREAD = 0.68
+_LESION_SPREAD = 0.35
 
 # Steps of a low-discrepancy sequence: the golden ratio for one dimension, and for three more its
 # generalisation by the root of x⁴ = x + 1 (Roberts 2018, "The unreasonable effectiveness of quasirandom

@@ -62,11 +62,11 @@ DISEASES: Mapping[str, Disease] = {
     "melanoma": Disease(
         share=0.35,
         largest={
-            "axillary nodes": 3, "inguinal nodes": 3, "liver": 3, "lung": 2, "skin": 2, "iliac nodes": 1.5,
+            "axillary nodes": 3, "inguinal nodes": 3, "liver": 3, "lung": 3, "skin": 2, "iliac nodes": 1.5,
             "cervical nodes": 1.5, "bone": 1, "muscle": 1, "bowel": 0.7, "adrenal": 0.5,
         },
         others={
-            "liver": 3, "lung": 3, "bone": 3, "skin": 3, "muscle": 2, "axillary nodes": 1.5,
+            "lung": 4, "liver": 3, "bone": 3, "skin": 3, "muscle": 2, "axillary nodes": 1.5,
             "inguinal nodes": 1.5, "iliac nodes": 1, "mediastinal nodes": 1, "peritoneum": 0.7, "bowel": 0.5,
             "spleen": 0.4, "brain": 0.3, "adrenal": 0.3,
         },
@@ -76,7 +76,7 @@ DISEASES: Mapping[str, Disease] = {
         share=0.32,
         largest={"lung": 8, "hilar nodes": 2, "mediastinal nodes": 1},
         others={
-            "mediastinal nodes": 6, "hilar nodes": 4, "lung": 4, "bone": 4, "supraclavicular nodes": 2,
+            "mediastinal nodes": 6, "lung": 5, "hilar nodes": 4, "bone": 4, "supraclavicular nodes": 2,
             "liver": 2, "adrenal": 1, "retroperitoneal nodes": 0.5, "brain": 0.4, "muscle": 0.4, "skin": 0.2,
         },
         necrosis=0.4,

@@ -59,7 +59,7 @@ def place_field(
     """Draw which part of the patient is scanned: most often from the head down to the thighs."""
     step = spacing_mm[0]
     length = float(rng.choice(_SCAN_LENGTHS_MM, p=_SCAN_SHARES))
-    top = rng.uniform(880, 930) if length > _LONGEST_TRUNK_MM else rng.normal(815, 40)
+    top = rng.uniform(880, 930) if length > _LONGEST_TRUNK_MM else rng.normal(785, 35)
     shift_x, shift_y = rng.normal(0, 8), rng.normal(15, 20)
     count = slices if slices is not None else round(length / step)
     lowest = float(body.patient_z(np.array([top]))[0]) - count * step

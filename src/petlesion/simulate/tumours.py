@@ -52,17 +52,17 @@ def add_lesions(
     names = list(DISEASES)
     shares = np.array([DISEASES[name].share for name in names])
     disease = DISEASES[names[int(rng.choice(len(names), p=shares / shares.sum()))]]
-    garden = _Garden(phantom, truth, ~one_of(phantom.canvas.tissue, _GAS), scanner, rng)
+    host = _Host(phantom, truth, ~one_of(phantom.canvas.tissue, _GAS), scanner, rng)
     # A disease keeps to some of the places where it may spread.
     favoured = {site: weight * rng.lognormal(0, 1.0) for site, weight in disease.others.items()}
     for number, (volume_ml, suv) in enumerate(zip(burden.volumes_ml, burden.suvs, strict=True)):
         weights = disease.largest if number == 0 else favoured
         necrotic = volume_ml > 12 and rng.random() < disease.necrosis
-        garden.plant(weights, volume_ml, suv, necrotic=bool(necrotic))
+        host.plant(weights, volume_ml, suv, necrotic=bool(necrotic))
     return truth
 
 
-class _Garden:
+class _Host:
     """A phantom in which lesions grow one after another, each where there is still room."""
 
     def __init__(
@@ -105,8 +105,8 @@ class _Garden:
         kind = self._rng.random()
         if site == "bone":
             hu = soft if kind < 0.25 else None if kind < 0.7 else float(self._rng.uniform(350, 1000))
-        elif site == "lung" and kind < 0.25:
-            hu = float(self._rng.uniform(-500, -100))
+        elif site == "lung" and kind < 0.35:
+            hu = float(self._rng.uniform(-550, -100))
         return _Look(suv, hu, float(self._rng.uniform(0.1, 0.3)), necrotic)
 
     def _grow(self, site: Site, centre: tuple[int, int, int], volume_ml: float, look: _Look) -> None:
