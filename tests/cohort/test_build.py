@@ -1,18 +1,22 @@
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from petlesion.cohort.build import Source, add_entry, find_entries, parse_source
+from petlesion.cohort.build import Source, find_entries, parse_source
 from petlesion.cohort.layout import Cohort, create_cohort
+from petlesion.cohort.parallel import add_in_parallel
 from petlesion.errors import CohortError, FormatError, StudyError, UsageError, ValueRangeError
 from petlesion.io.nifti import write_volume
 from tests.cohort.trees import doubled, hecktor_tree, nnunet_tree, small_cohort, small_study, write_study
 
 
 def build(cohort: Cohort, *sources: Source) -> Cohort:
-    for entry in find_entries(sources, cohort):
-        cohort = add_entry(cohort, entry)
+    for outcome in add_in_parallel(cohort, find_entries(sources, cohort), workers=1):
+        if outcome.problem is not None:
+            raise outcome.problem
+        cohort = outcome.cohort
     return cohort
 
 
@@ -68,10 +72,10 @@ def test_bad_studies_name_the_file_and_leave_nothing(tmp_path: Path) -> None:
         "counts": (ValueRangeError, "SUV"),
         "grid": (Exception, "grid"),
     }
-    for entry in find_entries([parse_source(str(root))], cohort):
-        error, sentence = expected.pop(entry.case_id)
-        with pytest.raises(error, match=sentence):
-            add_entry(cohort, entry)
+    for outcome in add_in_parallel(cohort, find_entries([parse_source(str(root))], cohort), workers=1):
+        error, sentence = expected.pop(outcome.entry.case_id)
+        assert isinstance(outcome.problem, error)
+        assert re.search(sentence, str(outcome.problem))
     assert not expected
     assert not (tmp_path / "c").exists()
 

@@ -173,6 +173,22 @@ def test_a_bad_table_is_told(tmp_path: Path, table: str, problem: str) -> None:
         Cohort.open(tmp_path)
 
 
+def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path / "c", 2)
+    table = cohort.folder / "cases.csv"
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
+    assert [case.case_id for case in Cohort.open(cohort.folder).cases] == ["case-0", "case-1"]
+
+
+@pytest.mark.parametrize("file", ["cases.csv", "dataset.json"])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[1, 2]"])
+def test_a_broken_index_is_told(tmp_path: Path, file: str, content: bytes) -> None:
+    cohort = small_cohort(tmp_path / "c", 1)
+    (cohort.folder / file).write_bytes(content)
+    with pytest.raises(CohortError, match=file):
+        Cohort.open(cohort.folder)
+
+
 def test_what_is_no_cohort_is_told(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="no such folder"):
         Cohort.open(tmp_path / "absent")

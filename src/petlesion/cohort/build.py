@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from petlesion.cohort import autopet, folder, hecktor, nnunet, tcia
-from petlesion.cohort.check import require_sound
-from petlesion.cohort.layout import Cohort, add_study, is_complete
+from petlesion.cohort.layout import Cohort
 from petlesion.cohort.sources import Entry
 from petlesion.errors import CohortError, UsageError
 
@@ -72,18 +71,6 @@ def find_entries(sources: Sequence[Source], cohort: Cohort) -> list[Entry]:
             used.add(case_id)
             entries.append(replace(named, case_id=case_id))
     return entries
-
-
-def add_entry(cohort: Cohort, entry: Entry) -> Cohort:
-    """Read a study and make it a case; one that is there and complete is left as it is.
-
-    Raises InputError of some kind for a study that cannot be used; then the cohort is as it was.
-    """
-    if is_complete(cohort, entry.case_id):
-        return cohort
-    study = entry.read()
-    require_sound(study)
-    return add_study(cohort, study, case_id=entry.case_id, patient_id=entry.patient_id, source=entry.source)
 
 
 def _free_case_id(entry: Entry, owners: dict[str, str], used: set[str]) -> str:

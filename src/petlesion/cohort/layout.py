@@ -280,7 +280,10 @@ def _names_in(folder: Path) -> set[str]:
 def _stored_name(folder: Path) -> str | None:
     """The name in dataset.json, if it is nnU-Net's; any other text may stand there in a foreign dataset."""
     path = folder / "dataset.json"
-    name = str(_read_json(path).get("name")) if path.is_file() else ""
+    dataset = _read_json(path) if path.is_file() else {}
+    if not isinstance(dataset, dict):
+        raise CohortError(f"{path}: not nnU-Net's description of a dataset; split the cohort again")
+    name = str(dataset.get("name"))
     return name if _DATASET_NAME.fullmatch(name) else None
 
 
@@ -292,8 +295,12 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_cases(table: Path) -> tuple[Case, ...]:
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
+    try:
+        # Spreadsheets put a byte order mark before the first column's name.
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CohortError(f"{table}: cannot be read as a table; build the cohort again") from error
     if not rows or tuple(rows[0]) != CASE_COLUMNS:
         raise CohortError(f"{table}: the first line must read {','.join(CASE_COLUMNS)}")
     cases = [_parse_case(table, number, row) for number, row in enumerate(rows[1:], start=2) if row]
