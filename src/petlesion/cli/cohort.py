@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from petlesion.cli.batch import run_batch
 from petlesion.cli.console import print_json, print_table, progress, say
 
 if TYPE_CHECKING:
+    from petlesion.cohort.layout import Cohort
+    from petlesion.cohort.sources import Entry
     from petlesion.simulate import SimulationSettings
 
 app = typer.Typer(
@@ -23,6 +26,9 @@ app = typer.Typer(
 _COHORT = typer.Argument(..., help="Folder of the cohort.", show_default=False)
 _OUTPUT = typer.Option(..., "-o", "--output", help="Folder of the cohort; made, or added to if it is one.")
 _NAME = typer.Option(None, "--name", help="nnU-Net's name, DatasetNNN_Name. Default: made from the folder's.")
+_WORKERS = typer.Option(
+    os.cpu_count() or 1, "--workers", min=1, help="Studies at a time, up to 3 GB of memory each."
+)
 
 
 @app.command()
@@ -35,30 +41,15 @@ def build(
     studies: str = typer.Option(
         "folder", "--format", help="Format of the folders: folder, autopet, hecktor, nnunet or tcia."
     ),
-    workers: int = typer.Option(
-        os.cpu_count() or 1, "--workers", min=1, help="Studies at a time, up to 3 GB of memory each."
-    ),
+    workers: int = _WORKERS,
 ) -> None:
     """Make a cohort from studies on disk. Started again, it adds what is missing."""
     from petlesion.cohort.build import find_entries, parse_source
     from petlesion.cohort.layout import create_cohort
-    from petlesion.cohort.parallel import add_in_parallel
-    from petlesion.cohort.sources import Entry
 
     parsed = [parse_source(text, studies) for text in sources]
     cohort = create_cohort(output, name)
-    entries = find_entries(parsed, cohort)
-    outcomes = add_in_parallel(cohort, entries, workers)
-
-    def add(_: Entry) -> None:
-        nonlocal cohort
-        outcome = next(outcomes)
-        cohort = outcome.cohort
-        if outcome.problem is not None:
-            raise outcome.problem
-
-    run_batch("building", [(entry.case_id, entry) for entry in entries], add)
-    say(f"{output}: {cohort.name} with {len(cohort.cases)} cases; next: petlesion cohort split {output}")
+    _add_entries("building", cohort, find_entries(parsed, cohort), workers)
 
 
 @app.command()
@@ -128,44 +119,50 @@ def simulate(
         False, "--dicom", help="Write a folder of DICOM series for each study instead of a cohort."
     ),
     name: str | None = _NAME,
+    workers: int = _WORKERS,
 ) -> None:
     """Make a cohort of simulated whole-body studies. Started again, it adds what is missing."""
+    from petlesion.cohort.layout import create_cohort
+    from petlesion.cohort.sources import Entry
     from petlesion.simulate import SimulationSettings
+    from petlesion.simulate import simulate as simulate_study
     from petlesion.simulate.study import AUTOPET_SPACING_MM, study_name, study_seed
 
     settings = SimulationSettings((spacing,) * 3 if spacing else AUTOPET_SPACING_MM, organs=organs)
-    seeds = [study_seed(seed, number) for number in range(count)]
-    items = [(study_name(own), own) for own in seeds]
+    seeds = {study_name(own): own for own in (study_seed(seed, number) for number in range(count))}
     if dicom:
-        _simulate_dicom(output, items, settings)
-    else:
-        _simulate_cohort(output, name, items, settings)
+        _write_dicom(output, seeds, settings)
+        return
+    entries = [
+        Entry(case, case, partial(simulate_study, own, settings), "simulated") for case, own in seeds.items()
+    ]
+    _add_entries("simulating", create_cohort(output, name), entries, workers)
 
 
-def _simulate_cohort(
-    output: Path, name: str | None, items: list[tuple[str, int]], settings: SimulationSettings
-) -> None:
-    from petlesion.cohort.layout import add_study, create_cohort, is_complete
-    from petlesion.simulate import simulate as simulate_study
+def _add_entries(what: str, cohort: Cohort, entries: list[Entry], workers: int) -> None:
+    """Make entries into cases; those that fail are listed at the end."""
+    from petlesion.cohort.parallel import add_in_parallel
 
-    cohort = create_cohort(output, name)
+    outcomes = add_in_parallel(cohort, entries, workers)
 
-    def add(seed: int) -> None:
+    def add(_: Entry) -> None:
         nonlocal cohort
-        study = simulate_study(seed, settings)
-        cohort = add_study(cohort, study, case_id=study.name, patient_id=study.name, source="simulated")
+        outcome = next(outcomes)
+        cohort = outcome.cohort
+        if outcome.problem is not None:
+            raise outcome.problem
 
-    run_batch("simulating", [item for item in items if not is_complete(cohort, item[0])], add)
-    say(f"{output}: {cohort.name} with {len(cohort.cases)} cases; next: petlesion cohort split {output}")
+    run_batch(what, [(entry.case_id, entry) for entry in entries], add)
+    folder, cases = cohort.folder, len(cohort.cases)
+    say(f"{folder}: {cohort.name} with {cases} cases; next: petlesion cohort split {folder}")
 
 
-def _simulate_dicom(output: Path, items: list[tuple[str, int]], settings: SimulationSettings) -> None:
+def _write_dicom(output: Path, seeds: dict[str, int], settings: SimulationSettings) -> None:
     from petlesion.simulate.dicom import write_dicom
     from petlesion.simulate.study import simulate_in_full
 
-    def write(seed: int) -> None:
-        simulation = simulate_in_full(seed, settings)
-        write_dicom(output / simulation.study.name, simulation)
+    def write(name: str) -> None:
+        write_dicom(output / name, simulate_in_full(seeds[name], settings))
 
-    run_batch("simulating", [item for item in items if not (output / item[0]).is_dir()], write)
-    say(f"{output}: {len(items)} studies; next: petlesion segment {output}")
+    run_batch("simulating", [(name, name) for name in seeds if not (output / name).is_dir()], write)
+    say(f"{output}: {len(seeds)} studies; next: petlesion segment {output}")

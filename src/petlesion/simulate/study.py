@@ -38,7 +38,7 @@ class SimulationSettings:
 
     `spacing_mm` is (z, y, x). `slices` are drawn unless given; `field_of_view_mm` is that in the plane. With
     `organs`, a folder of organ masks (see masks.py), each study has the organs of one of them.
-    Raises UsageError for values that cannot be.
+    Raises UsageError for values that cannot be and for a folder without masks.
     """
 
     spacing_mm: tuple[float, float, float] = AUTOPET_SPACING_MM
@@ -53,6 +53,8 @@ class SimulationSettings:
             raise UsageError(f"{self.slices} slices cannot be simulated; give 8 to 1200")
         if not 300 <= self.field_of_view_mm <= 1000:
             raise UsageError(f"a field of view of {self.field_of_view_mm} mm cannot be; give 300 to 1000 mm")
+        if self.organs is not None:
+            find_masks(self.organs)
 
 
 @dataclass(frozen=True, eq=False)
