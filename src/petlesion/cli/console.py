@@ -69,5 +69,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 10_000
-    Console(width=width).print(table)
+    # A cut number is worse than a wrapped line.
+    console = Console()
+    console.width = max(console.width, console.measure(table).maximum)
+    console.print(table)
