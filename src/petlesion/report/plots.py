@@ -21,12 +21,13 @@ _LIMITS_OF_AGREEMENT = 1.96
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear or logarithmic axis from `low` to `high`."""
+    """A linear or logarithmic axis from `low` to `high`; `counts` are marked at whole numbers alone."""
 
     label: str
     low: float
     high: float
     logarithmic: bool = False
+    counts: bool = False
 
     def share(self, value: float) -> float:
         """How far along the axis a value lies, 0 to 1."""
@@ -40,7 +41,7 @@ class Axis:
                 math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1
             )
             return [10.0**decade for decade in decades]
-        values = MaxNLocator(6).tick_values(self.low, self.high)
+        values = MaxNLocator(6, steps=[1, 2, 5, 10], integer=self.counts).tick_values(self.low, self.high)
         return [float(value) for value in values if self.low <= value <= self.high]
 
 
@@ -145,9 +146,9 @@ def bland_altman(rows: NumberedMetrics) -> Plot | None:
         Line(tuple((end, value) for end in ends), kind, label)
         for value, kind, label in (
             (0.0, "zero", ""),
-            (bias, "series-1", f"mean {bias:+.1f}"),
-            (bias - spread, "limit", f"{bias - spread:+.1f}"),
-            (bias + spread, "limit", f"{bias + spread:+.1f}"),
+            (bias, "series-1", f"mean {_signed(bias)}"),
+            (bias - spread, "limit", _signed(bias - spread)),
+            (bias + spread, "limit", _signed(bias + spread)),
         )
     )
     return Plot(
@@ -200,7 +201,7 @@ def size_histogram(reference: Sequence[float], predicted: Sequence[float]) -> Pl
         title="Size of the lesions of a typical study",
         note="Histogram over the studies of the median size of a study's connected components.",
         x=x,
-        y=Axis("studies", 0, float(max(1, *(count.max() for count in counts))) * 1.05),
+        y=Axis("studies", 0, float(max(1, *(count.max() for count in counts))) * 1.05, counts=True),
         bars=tuple(bars),
         legend=(
             ("series-1", f"reference ({len(reference)} studies)"),
@@ -219,3 +220,7 @@ def _padded(label: str, values: Sequence[float]) -> Axis:
     low, high = float(min(values)), float(max(values))
     margin = 0.06 * (high - low) or 1.0
     return Axis(label, low - margin if low < 0 else low, high + margin)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
