@@ -70,6 +70,5 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     # A cut number is worse than a wrapped line.
-    console = Console()
-    console.width = max(console.width, console.measure(table).maximum)
-    console.print(table)
+    needed = Console(width=10_000).measure(table).maximum
+    Console(width=max(Console().width, needed)).print(table)
