@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 
 from petlesion.experiments import Experiment
-from petlesion.training.precision import Computation, prepare_network
+from petlesion.training.precision import Computation, Outputs, prepare_network
 from petlesion.training.sampling import Batch
 
 _WEIGHT_DECAY = 3e-5
@@ -22,11 +23,16 @@ class Learner:
     """nnU-Net's step: SGD with Nesterov momentum, clipped gradients and a polynomial schedule of epochs."""
 
     def __init__(
-        self, network: nn.Module, loss: nn.Module, experiment: Experiment, computation: Computation
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        experiment: Experiment,
+        computation: Computation,
+        say: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.network = network
         self.computation = computation
-        self._run_network = prepare_network(network, computation)
+        self._run_network = prepare_network(network, computation, say)
         self._loss = loss
         self._optimizer = torch.optim.SGD(
             network.parameters(),
@@ -55,7 +61,7 @@ class Learner:
     def train_step(self, batch: Batch) -> float:
         """One step of the optimizer; returns the loss."""
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss_of(*self._forward(batch))
+        loss = self._loss_of(*self._forward(batch, self._run_network))
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT_NORM)
@@ -66,7 +72,7 @@ class Learner:
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> tuple[float, tuple[int, int, int]]:
         """The loss, and how many voxels are lesion in both, in the prediction only, in the reference only."""
-        outputs, targets = self._forward(batch)
+        outputs, targets = self._forward(batch, self.network)
         predicted = outputs[0].argmax(1) == _LESION
         reference = targets[0][:, 0] == _LESION
         both = int((predicted & reference).sum())
@@ -90,15 +96,16 @@ class Learner:
         if checkpoint["grad_scaler_state"]:
             self._scaler.load_state_dict(checkpoint["grad_scaler_state"])
 
-    def _forward(self, batch: Batch) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def _forward(self, batch: Batch, network: Callable[[torch.Tensor], Outputs]) -> tuple[Outputs, Outputs]:
         device = self.computation.device
-        data = batch["data"].to(device, non_blocking=True, memory_format=torch.channels_last_3d)
+        layout = self.computation.memory_format
+        data = batch["data"].to(device, non_blocking=True, memory_format=layout)
         targets = [target.to(device, non_blocking=True) for target in batch["target"]]
         autocast = self.computation.autocast
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            outputs = self._run_network(data)
+            outputs = network(data)
         return outputs, targets
 
-    def _loss_of(self, outputs: list[torch.Tensor], targets: list[torch.Tensor]) -> torch.Tensor:
+    def _loss_of(self, outputs: Outputs, targets: Outputs) -> torch.Tensor:
         loss: torch.Tensor = self._loss([output.float() for output in outputs], targets)
         return loss

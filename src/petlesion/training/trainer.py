@@ -37,7 +37,7 @@ from petlesion.training.planning import (
     plan_experiment,
     select_input,
 )
-from petlesion.training.precision import Computation, choose_computation, choose_device
+from petlesion.training.precision import Computation, choose_computation, choose_device, keep_freed_memory
 from petlesion.training.preprocessing import PreprocessedCohort
 from petlesion.training.processes import available_cores
 from petlesion.training.run import PROGRESS_NAME, ProgressFile, Run, run_folder
@@ -115,10 +115,12 @@ def train(
     if (fold_folder / FINAL_NAME).exists():
         return fold_folder
     fold_folder.mkdir(parents=True, exist_ok=True)
-    computation = choose_computation(choose_device(options.device), experiment.precision)
+    computation = choose_computation(choose_device(options.device), experiment, run.plan, options.say)
+    if computation.device.type == "cpu":
+        keep_freed_memory()
     options.say(f"fold {fold}: {computation.describe()}")
     batches = build_batches(run, folds[fold], data_folder, fold)
-    training = _Training(run, fold, computation)
+    training = _Training(run, fold, computation, options.say)
     training.resume()
     training.finish(batches, options)
     return fold_folder
@@ -166,7 +168,7 @@ def build_batches(run: Run, fold: Fold, data_folder: Path, number: int) -> Batch
 class _Training:
     """The state of one fold's training: weights, optimizer, schedule and what the epochs brought."""
 
-    def __init__(self, run: Run, fold: int, computation: Computation) -> None:
+    def __init__(self, run: Run, fold: int, computation: Computation, say: Callable[[str], None]) -> None:
         experiment = run.experiment
         configuration = PlansManager(run.plan).get_configuration(CONFIGURATION)
         self.run = run
@@ -179,7 +181,7 @@ class _Training:
             batch_dice=configuration.batch_dice,
             outputs=len(configuration.pool_op_kernel_sizes) - 1,
         )
-        self.learner = Learner(network, loss, experiment, computation)
+        self.learner = Learner(network, loss, experiment, computation, say)
         self.progress = ProgressFile(self.folder / PROGRESS_NAME)
         self.records: list[dict[str, Any]] = []
         self.best: float | None = None
@@ -286,6 +288,7 @@ class _Training:
             },
             "trainer_name": _STOCK_TRAINER,
             "inference_allowed_mirroring_axes": MIRROR_AXES if self.run.experiment.mirroring else None,
+            "computation": self.learner.computation.describe(),
             "random_states": random_states(self.device),
         }
 
