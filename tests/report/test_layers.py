@@ -40,6 +40,7 @@ def test_values_beyond_the_levels_take_the_outermost() -> None:
     values = np.array([[[-3000.0, 9000.0], [-1024.0, 2000.0]]])
     assert decode(one("ct", ct_layer(values))).ravel().tolist() == [-960, 2000, -960, 2000]
     assert decode(one("pet", pet_layer(np.full((1, 1, 2), -0.3)))).ravel().tolist() == [0, 0]
+    assert decode(one("pet", pet_layer(np.full((1, 1, 2), 1e9)))).ravel() == pytest.approx([500, 500])
     fractions = decode(one("uncertainty", fraction_layer(np.array([[[0.0, 0.5, 1.0]]]))))
     assert fractions.ravel() == pytest.approx([0, 0.5, 1], abs=0.003)
 

@@ -99,8 +99,8 @@ def test_no_lesion_is_lost_on_the_coarser_grid() -> None:
 
 def test_storage_order_makes_no_difference(phantom: Study) -> None:
     reference = phantom.reference
-    expected = maximum_projections(phantom.pet, reference, angles=6)
-    turned = maximum_projections(phantom.pet.reoriented("PIR"), reference.reoriented("PIR"), angles=6)
+    expected = maximum_projections(phantom.pet, reference, angles=8)
+    turned = maximum_projections(phantom.pet.reoriented("PIR"), reference.reoriented("PIR"), angles=8)
     assert np.allclose(expected.suv, turned.suv, atol=1e-4)
     assert np.array_equal(expected.lesions, turned.lesions)
 
@@ -140,8 +140,9 @@ def test_an_empty_pet_can_be_projected() -> None:
 
 
 def test_what_cannot_be_projected_is_refused(phantom: Study) -> None:
-    with pytest.raises(UsageError, match="7 angles"):
-        maximum_projections(phantom.pet, phantom.reference, angles=7)
+    for angles in (0, 7, 18):
+        with pytest.raises(UsageError, match=f"{angles} angles"):
+            maximum_projections(phantom.pet, phantom.reference, angles=angles)
     other = phantom.reference.reoriented("RAS")
     with pytest.raises(GeometryError, match="lesions' grid"):
         maximum_projections(phantom.pet, other)

@@ -23,6 +23,7 @@ Factors = tuple[int, int, int]
 
 # What is left for the volumes beside projections, table and program; base64 writes 3 bytes as 4.
 _BUDGET_BYTES = 9_600_000
+_HIGHEST_SUV = 500.0
 _SAMPLED_SLICES = 24
 _GZIP_LEVEL = 6
 _COARSENINGS: tuple[Factors, ...] = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 3, 3), (3, 4, 4), (4, 6, 6))
@@ -38,8 +39,8 @@ class Layer:
 
 
 def pet_layer(array: Array) -> Layer:
-    """A PET in SUV: steps of 0.04 to SUV 5, of 0.1 to SUV 15, and of equal ratio above."""
-    highest = max(float(array.max()), 16.0)
+    """A PET in SUV: steps of 0.04 to SUV 5, of 0.1 to SUV 15, and of equal ratio above, to 500 at most."""
+    highest = float(np.clip(array.max(), 16, _HIGHEST_SUV))
     levels = np.concatenate(
         [np.arange(0, 5, 0.04), np.arange(5, 15, 0.1), np.geomspace(15, highest, 256 - 125 - 100)]
     )

@@ -58,11 +58,11 @@ def maximum_projections(
 ) -> Projections:
     """Project a PET (SUV) and its lesions (numbers from 1, or a mask) at `angles` angles over a full turn.
 
-    Both may be in any orientation; they are turned to LPS first. Raises UsageError for an odd number of
-    angles and GeometryError where the two grids differ.
+    Both may be in any orientation; they are turned to LPS first. Raises UsageError where `angles` is no
+    multiple of four and GeometryError where the two grids differ.
     """
-    if angles < 2 or angles % 2:
-        raise UsageError(f"{angles} angles cannot be projected; give an even number from 2")
+    if angles < 4 or angles % 4:
+        raise UsageError(f"{angles} angles cannot be projected; give a multiple of four")
     if not lesions.grid.matches(pet.grid):
         raise GeometryError(
             f"the lesions' grid {lesions.shape} is not the PET's {pet.shape} or lies elsewhere"
