@@ -80,7 +80,8 @@ def run_experiment(places: Places, name: str) -> None:
     folds = ALL_FOLDS if name == "b" else "0"
     results = places.work / "results"
     petlesion("train", cohort, "-e", name, "-f", folds, "-o", results, *scaled(EXPERIMENTS[name]))
-    for part, choice in (("cross_validation", ["--held-out"]), ("test", [])):
+    choices = {"cross_validation": ["--held-out"], "test": ["--fold-average", "probabilities"]}
+    for part, choice in choices.items():
         predictions = run / part / "predictions"
         petlesion("predict", run, cohort, *choice, "-o", predictions)
         petlesion("evaluate", predictions, cohort, "-o", run / part / "metrics.csv")
