@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 import os
 import shutil
@@ -116,6 +117,8 @@ class CompiledNetwork:
     def __init__(self, network: nn.Module, say: Callable[[str], None]) -> None:
         self.network = network
         self._say = say
+        # It warns, on a processor, that there is no CUDA.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         self._compiled: Any = torch.compile(network)
         self._proven = False
 
