@@ -1,8 +1,9 @@
 """Small nnU-Net v2 model folders with random weights, and stock nnU-Net's own answers with them."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class Recipe:
 
     patch: tuple[int, int, int] = (32, 32, 32)
     spacing: tuple[float, float, float] = (4.0, 4.0, 4.0)
-    features: tuple[int, ...] = (8, 16, 16)
+    features: tuple[int, ...] = (8, 16)
     channels: tuple[str, ...] = ("CT", "PET")
     schemes: tuple[str, ...] = ("CTNormalization", "ZScoreNormalization")
     within_mask: bool = False
@@ -40,22 +41,29 @@ class Recipe:
     labels: tuple[str, ...] = ("background", "lesion")
 
 
-def write_model_folder(path: Path, recipe: Recipe, study: Study | None = None, *, steps: int = 40) -> Path:
+def write_model_folder(
+    path: Path, recipe: Recipe, study: Study | None = None, training_patch: tuple[int, int, int] | None = None
+) -> Path:
     """Write plans.json, dataset.json and a checkpoint per fold, as nnU-Net's trainer does.
 
-    The weights are random, or briefly trained to find the lesions of `study`: then few voxels are so near to
-    0.5 that the half precision of stock nnU-Net's sums decides them.
+    The weights are random, or briefly trained to find the lesions of `study`, each fold a little more;
+    on patches of `training_patch` voxels, if not of the network's own.
     """
     path.mkdir(parents=True)
     plans, dataset = plans_of(recipe), dataset_of(recipe)
     (path / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
     (path / "dataset.json").write_text(json.dumps(dataset), encoding="utf-8")
     plan = plan_from_nnunet(plans, dataset, "3d_fullres")
-    for seed, fold in enumerate(recipe.folds):
-        torch.manual_seed(seed)
-        network = build_network(plans["configurations"]["3d_fullres"], plan)
+    torch.manual_seed(0)
+    network = build_network(plans["configurations"]["3d_fullres"], plan)
+    for fold in recipe.folds:
         if study is not None:
-            _train_briefly(network, study, plan, steps)
+            shorter = plan if training_patch is None else replace(plan, patch_size=training_patch)
+            _train_briefly(network, study, shorter, steps=30)
+        else:
+            last = network.decoder.seg_layers[-1]
+            torch.nn.init.normal_(last.weight, std=2.0)
+            torch.nn.init.zeros_(last.bias)
         (path / f"fold_{fold}").mkdir()
         checkpoint = _checkpoint(network, plans, dataset, recipe)
         torch.save(checkpoint, path / f"fold_{fold}" / "checkpoint_final.pth")
@@ -89,11 +97,14 @@ def _train_briefly(network: torch.nn.Module, study: Study, plan: Plan, steps: in
     assert study.reference is not None
     reference = study.reference.reoriented(plan.orientation).array.transpose(plan.transpose)
     image = prepare(channel_arrays(study, plan), spacing, plan).data
-    shape = image.shape[1:]
-    target = resize(reference.astype(np.float32), shape, spacing, plan.spacing_mm, plan.logit_interpolation)
+    z, y, x = image.shape[1:]
+    target = resize(
+        reference.astype(np.float32), (z, y, x), spacing, plan.spacing_mm, plan.logit_interpolation
+    )
     image, _ = pad_to_patch(image, plan.patch_size)
     target, _ = pad_to_patch(target[None], plan.patch_size)
-    tiles = all_tiles(target.shape[1:], plan.patch_size, 0.5)
+    z, y, x = image.shape[1:]
+    tiles = all_tiles((z, y, x), plan.patch_size, 0.5)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     weight = torch.tensor([1.0, 10.0])
     for step in range(steps):
@@ -207,3 +218,18 @@ def stock_prediction(
     properties = {"spacing": list(study.pet.spacing_mm)}
     mask, probabilities = predictor.predict_single_npy_array(data, properties, None, None, True)
     return mask.astype(bool), probabilities[1]
+
+
+@contextmanager
+def sums_in_float32() -> Iterator[None]:
+    """Let stock nnU-Net add up tiles in float32.
+
+    It does so in half precision, whose rounding decides the label of a voxel in a thousand where the
+    weights are random, and of hardly any where they are trained.
+    """
+    half = torch.half
+    torch.half = torch.float32
+    try:
+        yield
+    finally:
+        torch.half = half

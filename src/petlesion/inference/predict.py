@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 
 from petlesion.errors import MissingExtraError, ModelError, StudyError, UsageError
 from petlesion.inference.backends.openvino import OpenVinoNetwork, choose_precision
@@ -185,7 +186,7 @@ def predict_prepared(prepared: PreparedStudy, on_tile: OnTile = lambda done, tot
 def lesion_probability(logits: Float, lesion_channel: int) -> Float:
     """Softmax probability of a label from logits against the background, [label, z, y, x] -> [z, y, x]."""
     if len(logits) == 1:
-        return _sigmoid(logits[0])
+        return np.asarray(expit(logits[0]), dtype=np.float32)
     highest = np.maximum(logits.max(axis=0), 0)
     total = np.exp(-highest) + np.exp(logits - highest).sum(axis=0)
     return np.asarray(np.exp(logits[lesion_channel] - highest) / total, dtype=np.float32)
@@ -268,14 +269,6 @@ def _predict_group(
     probability = lesion_probability(logits, plan.lesion_channel)
     oriented = Volume(probability, grid.reoriented(plan.orientation).affine)
     return oriented.reoriented(grid.orientation)
-
-
-def _sigmoid(logits: Float) -> Float:
-    """1 / (1 + exp(-logits)), in as little memory as one copy takes."""
-    result = np.negative(logits)
-    np.exp(result, out=result)
-    result += 1
-    return np.reciprocal(result, out=result)
 
 
 def _mirror_axes(plan: Plan, mirror: bool | None) -> tuple[int, ...]:

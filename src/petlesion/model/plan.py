@@ -26,6 +26,7 @@ _SCHEMES = (
 )
 _RESAMPLING = "resample_data_or_seg_to_shape"
 _REORIENTING_READER = "NibabelIOWithReorient"
+_ORIENTATION_AXES = {"L": "x", "R": "x", "P": "y", "A": "y", "S": "z", "I": "z"}
 _LESION_NAMES = ("lesion", "lesions", "tumor", "tumour", "gtv")
 
 
@@ -75,6 +76,15 @@ class Plan:
     orientation: str = LPS
     image_interpolation: Interpolation = Interpolation(order=3)
     logit_interpolation: Interpolation = Interpolation(order=1)
+
+    def __post_init__(self) -> None:
+        axes = sorted(_ORIENTATION_AXES.get(letter, "?") for letter in self.orientation)
+        if axes != sorted(set(_ORIENTATION_AXES.values())):
+            raise ModelError(f"{self.orientation!r} is no orientation of a model's images; give such as LPS")
+        if len(self.channels) != len(self.normalization):
+            raise ModelError("the model's plan does not say how to normalise each channel; export it again")
+        if sorted(self.transpose) != [0, 1, 2] or min(self.patch_size) < 1 or min(self.spacing_mm) <= 0:
+            raise ModelError("the model's plan has a patch, spacing or order of axes that cannot be")
 
     @property
     def lesion_channel(self) -> int:

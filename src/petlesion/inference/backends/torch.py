@@ -134,11 +134,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(_allowed_globals()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except UnpicklingError:
         raise ModelError(
-            f"{path} cannot be read as a checkpoint of weights and plain values ({reason})"
+            f"{path} is no checkpoint, or holds more than weights and plain values and might run code; "
+            "take it from a source that you trust"
         ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{path} is no readable checkpoint ({reason}); copy it again") from None
     if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
         raise ModelError(f"{path} holds no nnU-Net v2 checkpoint: network_weights is missing")
     return checkpoint

@@ -1,0 +1,235 @@
+"""Stock nnU-Net's predictor beside petlesion, on the same weights and the same study, one after the other.
+
+    python benchmarks/inference.py [--small] [--model FOLDER] [--precision float32]
+
+The network is the paper's (128³ patches, 32 … 320 features, one fold, no mirroring) and the study a simulated
+whole body on 400 × 400 × 326 voxels. Without --model (a run, or any nnU-Net v2 model folder for CT and
+PET) the weights are trained for a moment on that study, so that there is something to agree on. Each way
+runs in a process of its own; times are from images in memory to a mask, networks loaded. --small makes the
+study and the network small and takes two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import describe
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the small model folders are the tests' own
+
+FULL_SPACING_MM, SMALL_SPACING_MM = (3.0, 2.0364, 2.0364), (6.0, 4.0728, 4.0728)
+MATRIX = 4096
+SEED = 4
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be predicted with what: a folder with study.npz, and a model folder."""
+
+    folder: Path
+    model: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Seconds from images to mask, seconds to load, highest memory in GB, network calls, and the mask."""
+
+    seconds: float
+    loading: float
+    memory_gb: float
+    calls: int
+    mask: np.ndarray
+
+
+def read_study(folder: Path) -> Any:
+    from petlesion.volume import Study, Volume
+
+    with np.load(folder / "study.npz") as file:
+        pet, ct, affine = file["pet"], file["ct"], file["affine"]
+    return Study("benchmark", Volume(pet, affine), Volume(ct, affine))
+
+
+def stock(task: Task, precision: str) -> Outcome:
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    study = read_study(task.folder)
+    before = time.perf_counter()
+    predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=True)
+    predictor.initialize_from_trained_model_folder(str(task.model), None)
+    loading = time.perf_counter() - before
+    images = {"CT": study.ct, "PET": study.pet}
+    names = predictor.dataset_json["channel_names"].values()
+    data = np.stack([images[name].array for name in names])
+    calls = Counter(predictor.network.forward)
+    predictor.network.forward = calls
+    before = time.perf_counter()
+    mask = predictor.predict_single_npy_array(data, {"spacing": list(study.pet.spacing_mm)})
+    return Outcome(time.perf_counter() - before, loading, peak_memory_gb(), calls.count, mask > 0)
+
+
+class Counter:
+    """Counts the calls of a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.count = 0
+
+    def __call__(self, *inputs: Any) -> Any:
+        self.count += 1
+        return self.function(*inputs)
+
+
+def petlesion(task: Task, precision: str, tiles: str = "body") -> Outcome:
+    from petlesion.inference.predict import PredictionSettings, load_model, predict
+
+    study = read_study(task.folder)
+    before = time.perf_counter()
+    model = load_model(task.folder / "bundle", precision=precision)
+    loading = time.perf_counter() - before
+    counts = [0]
+    before = time.perf_counter()
+    settings = PredictionSettings(tiles=tiles, mirror=False)
+    prediction = predict(study, model, settings, lambda done, total: counts.append(total))
+    mask = prediction.probability.array > 0.5
+    return Outcome(time.perf_counter() - before, loading, peak_memory_gb(), counts[-1], mask)
+
+
+def petlesion_full(task: Task, precision: str) -> Outcome:
+    return petlesion(task, precision, "full")
+
+
+def peak_memory_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def make_task(folder: Path, model: Path | None, *, small: bool) -> tuple[Task, float]:
+    """Simulate the study, train or take the model, export its bundle; TFLOP of one patch."""
+    import torch
+    from tests.inference.nnunet import Recipe, write_model_folder
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from petlesion.inference.backends.torch import open_model_folder
+    from petlesion.simulate.study import SimulationSettings, simulate
+    from petlesion.training.export import ExportRequest, export_model
+
+    spacing = SMALL_SPACING_MM if small else FULL_SPACING_MM
+    study = simulate(SEED, SimulationSettings(spacing_mm=spacing, slices=163 if small else 326))
+    print(f"study: {study.pet.shape} voxels of {spacing} mm; {body_extent(study)}", flush=True)
+    np.savez(folder / "study.npz", pet=study.pet.array, ct=study.ct.array, affine=study.pet.affine)
+    if model is None:
+        features = (16, 32, 64, 128) if small else (32, 64, 128, 256, 320, 320)
+        recipe = Recipe(patch=(64,) * 3 if small else (128,) * 3, spacing=spacing, features=features)
+        model = write_model_folder(folder / "model", recipe, study, (32,) * 3 if small else (64,) * 3)
+    fold = open_model_folder(model)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        next(iter(fold.networks.values()))(torch.zeros(1, len(fold.plan.channels), *fold.plan.patch_size))
+    export_model(ExportRequest([model], folds=[next(iter(fold.networks))]), folder / "bundle")
+    return Task(folder, model), counter.get_total_flops() / 1e12
+
+
+def body_extent(study: Any) -> str:
+    """Width and depth of what is tissue in the middle slice's largest piece, in cm."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(study.ct.array[len(study.ct.array) // 2] > -300)
+    largest = (labels == np.bincount(labels.ravel())[1:].argmax() + 1).astype(np.uint8)
+    (rows, columns), (_, dy, dx) = ndimage.find_objects(largest)[0], study.pet.spacing_mm
+    width, depth = (columns.stop - columns.start) * dx / 10, (rows.stop - rows.start) * dy / 10
+    return f"body {width:.0f} × {depth:.0f} cm in its middle"
+
+
+def matrix_ceiling(precision: str) -> float:
+    """TFLOP/s of a plain product of large matrices by OpenVINO, best of five."""
+    import openvino
+    from openvino import opset13 as ops
+
+    left = ops.parameter([MATRIX, MATRIX], np.float32)
+    right = ops.constant(np.full((MATRIX, MATRIX), 0.01, dtype=np.float32))
+    model = openvino.Model([ops.matmul(left, right, False, False)], [left])
+    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    request = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint}).create_infer_request()
+    ones = np.ones((MATRIX, MATRIX), dtype=np.float32)
+    seconds = []
+    for _ in range(5):
+        before = time.perf_counter()
+        request.infer({0: ones}, share_inputs=True)
+        seconds.append(time.perf_counter() - before)
+    return 2 * MATRIX**3 / min(seconds) / 1e12
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    total = int(first.sum()) + int(second.sum())
+    return 2 * int((first & second).sum()) / total if total else float("nan")
+
+
+def report(name: str, outcome: Outcome, peer: Outcome, exact: Outcome | None) -> None:
+    agreement = (outcome.mask == peer.mask).mean() * 100
+    line = f"{name:28s} {outcome.seconds:8.1f} s {outcome.loading:6.1f} s {outcome.memory_gb:6.2f} GB "
+    line += f"{outcome.calls:5d} {peer.seconds / outcome.seconds:7.1f} {agreement:9.4f} % "
+    line += f"{dice(outcome.mask, peer.mask):7.4f}"
+    if exact is not None:
+        line += f" {dice(outcome.mask, exact.mask):7.4f}"
+    print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="a small study and network: two minutes")
+    parser.add_argument("--model", type=Path, help="a run or nnU-Net v2 model folder for CT and PET")
+    parser.add_argument("--full-tiles", action="store_true", help="run petlesion with nnU-Net's tiles too")
+    arguments = parser.parse_args()
+
+    print(describe())
+    with tempfile.TemporaryDirectory() as name:
+        task, flops = in_own_process(make_in, Path(name), arguments.model, arguments.small)
+        print(f"one patch: {flops:.3f} TFLOP", flush=True)
+        peer = in_own_process(stock, task, "float32")
+        columns = (
+            "",
+            "images to mask",
+            "loading",
+            "peak",
+            "calls",
+            "ratio",
+            "same label",
+            "Dice",
+            "to exact",
+        )
+        print("{:28s} {:>10s} {:>8s} {:>9s} {:>5s} {:>7s} {:>11s} {:>7s} {:>8s}".format(*columns))
+        report("stock nnU-Net", peer, peer, None)
+        exact: Outcome | None = None
+        for precision in ("float32", "bfloat16"):
+            if arguments.full_tiles:
+                full = in_own_process(petlesion_full, task, precision)
+                exact = exact or full
+                report(f"petlesion {precision} full", full, peer, exact)
+            found = in_own_process(petlesion, task, precision)
+            exact = exact or found
+            report(f"petlesion {precision} body", found, peer, exact)
+            ceiling = in_own_process(matrix_ceiling, precision)
+            reached = flops * found.calls / found.seconds
+            print(f"    {reached:.2f} of {ceiling:.2f} TFLOP/s of a matrix product: {reached / ceiling:.0%}")
+
+
+def make_in(folder: Path, model: Path | None, small: bool) -> tuple[Task, float]:
+    return make_task(folder, model, small=small)
+
+
+if __name__ == "__main__":
+    main()

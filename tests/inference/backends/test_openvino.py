@@ -1,0 +1,101 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from petlesion.errors import ModelError, UsageError
+from petlesion.inference.backends.openvino import (
+    OpenVinoNetwork,
+    choose_precision,
+    processor_capabilities,
+)
+from petlesion.inference.backends.torch import LogitDifference, open_model_folder
+from petlesion.inference.predict import PredictionSettings, load_model, predict
+from petlesion.model.bundle import Bundle
+from petlesion.volume import Study
+
+
+@pytest.fixture
+def network_path(bundle: Bundle) -> Path:
+    _, _, path = next(bundle.network_paths())
+    return path
+
+
+@pytest.fixture
+def patch(rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(size=(1, 2, 32, 32, 32)).astype(np.float32)
+
+
+def test_float32_is_torchs(network_path: Path, model_folder: Path, patch: np.ndarray) -> None:
+    network = LogitDifference(open_model_folder(model_folder, ["0"]).networks["0"])
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(patch)).numpy()
+    found = OpenVinoNetwork(network_path, "float32")(patch)
+    assert found.shape == (1, 1, 32, 32, 32)
+    assert np.abs(1 / (1 + np.exp(-found)) - 1 / (1 + np.exp(-expected))).max() <= 1e-3
+
+
+def test_the_same_bytes_every_time_and_with_any_number_of_threads(
+    network_path: Path, patch: np.ndarray
+) -> None:
+    network = OpenVinoNetwork(network_path, "float32", threads=2)
+    first = network(patch)
+    network.release()
+    for other in (network, OpenVinoNetwork(network_path, "float32", threads=1)):
+        np.testing.assert_array_equal(other(patch), first)
+
+
+def test_the_mask_of_a_study_does_not_depend_on_threads(bundle: Bundle, known_study: Study) -> None:
+    one, two = (
+        predict(known_study, load_model(bundle.path, precision="float32", threads=threads)).probability.array
+        for threads in (1, 2)
+    )
+    assert np.abs(one - two).max() <= 1e-4
+    np.testing.assert_array_equal(one > 0.5, two > 0.5)
+
+
+def test_bfloat16_is_near_float32(bundle: Bundle, known_study: Study) -> None:
+    settings = PredictionSettings(tiles="full")
+    exact, short = (
+        predict(known_study, load_model(bundle.path, precision=precision), settings).probability.array
+        for precision in ("float32", "bfloat16")
+    )
+    assert np.abs(exact - short).mean() < 0.01
+
+
+def test_auto_is_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (choose_precision("auto") == "bfloat16") == ("BF16" in processor_capabilities())
+    module = "petlesion.inference.backends.openvino.processor_capabilities"
+    monkeypatch.setattr(module, lambda: ["FP32", "INT8"])
+    assert choose_precision("auto") == "float32"
+    monkeypatch.setattr(module, lambda: ["FP32", "BF16"])
+    assert choose_precision("auto") == "bfloat16"
+    assert choose_precision("float32") == "float32"
+    with pytest.raises(UsageError, match="precision is one of"):
+        choose_precision("half")
+
+
+def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "network.onnx"
+    path.write_bytes(b"no network")
+    with pytest.raises(ModelError, match="cannot be run as a network"):
+        OpenVinoNetwork(path)
+
+
+def test_a_bundle_predicts_without_torch(bundle: Bundle) -> None:
+    code = f"""
+import sys
+sys.modules["torch"] = sys.modules["nnunetv2"] = sys.modules["onnx"] = None
+import numpy as np
+from petlesion.inference.predict import load_model, predict
+from petlesion.volume import Study, Volume
+affine = np.diag([4.0, 4.0, 4.0, 1.0])
+pet = Volume(np.ones((32, 32, 32), dtype=np.float32), affine)
+study = Study("block", pet, pet.with_array(pet.array * 40))
+print(predict(study, load_model({str(bundle.path)!r})).probability.shape)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "(32, 32, 32)"

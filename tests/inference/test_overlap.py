@@ -1,0 +1,56 @@
+import threading
+
+import pytest
+
+from petlesion.inference.overlap import Overlap
+
+
+def test_the_next_is_prepared_and_the_last_is_written_meanwhile() -> None:
+    prepared = [threading.Event() for _ in range(3)]
+    written: list[int] = []
+    wait_for_write = threading.Event()
+
+    def prepare(item: int) -> int:
+        prepared[item].set()
+        return item * 10
+
+    def write(item: int) -> None:
+        assert wait_for_write.wait(5)
+        written.append(item)
+
+    overlap = Overlap(range(3), prepare)
+    assert overlap.take(0) == 0
+    assert prepared[1].wait(5)
+    assert not prepared[2].is_set()
+    overlap.write(lambda: write(0))
+    assert overlap.take(1) == 10
+    assert written == []
+    wait_for_write.set()
+    overlap.write(lambda: write(1))
+    assert written[:1] == [0]
+    overlap.finish()
+    assert written == [0, 1]
+
+
+def test_an_item_that_fails_does_not_stop_the_next() -> None:
+    def prepare(item: int) -> int:
+        if item == 1:
+            raise ValueError("bad item")
+        return item
+
+    overlap = Overlap(range(3), prepare)
+    assert overlap.take(0) == 0
+    with pytest.raises(ValueError, match="bad item"):
+        overlap.take(1)
+    assert overlap.take(2) == 2
+
+
+def test_a_failed_writing_is_told() -> None:
+    def write() -> None:
+        raise OSError("disk full")
+
+    overlap = Overlap(range(1), lambda item: item)
+    overlap.write(write)
+    with pytest.raises(OSError, match="disk full"):
+        overlap.finish()
+    overlap.finish()

@@ -1,0 +1,209 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from petlesion.errors import MissingExtraError, ModelError, StudyError, UsageError
+from petlesion.inference.predict import (
+    PredictionSettings,
+    lesion_probability,
+    load_model,
+    predict,
+)
+from petlesion.model.bundle import Bundle
+from petlesion.training.export import ExportRequest, export_model
+from petlesion.volume import Study, Volume
+from tests.conftest import make_phantom
+from tests.inference.nnunet import Recipe, stock_prediction, sums_in_float32, write_model_folder
+
+FULL = PredictionSettings(tiles="full")
+
+
+@pytest.mark.filterwarnings("ignore:Detected old nnU-Net plans format")
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(),
+        Recipe(old_plans=True),
+        Recipe(spacing=(3.0, 5.0, 4.5), transpose=(2, 0, 1)),
+        Recipe(spacing=(16.0, 5.0, 4.5), patch=(8, 32, 32)),
+        Recipe(patch=(48, 32, 64)),
+        Recipe(channels=("PET",), schemes=("CTNormalization",)),
+        Recipe(mirror_axes=(0, 2)),
+        Recipe(folds=("0", "3", "all")),
+    ],
+    ids=[
+        "as it is",
+        "plans of 2023",
+        "resampled and transposed",
+        "thick slices",
+        "smaller than a patch",
+        "PET alone",
+        "mirrored",
+        "three folds",
+    ],
+)
+def test_full_tiles_with_random_weights_are_stock_nnunets(
+    recipe: Recipe, tmp_path: Path, known_study: Study
+) -> None:
+    folder = write_model_folder(tmp_path / "model", recipe)
+    with sums_in_float32():
+        mirrored = recipe.mirror_axes is not None
+        mask, probability = stock_prediction(folder, known_study, mirror=mirrored, folds=recipe.folds)
+    assert 0.001 < mask.mean() < 0.999
+    found = predict(known_study, load_model(folder, precision="float32"), FULL).probability.array
+    assert found.dtype == np.float32
+    assert ((found > 0.5) == mask).mean() >= 0.9999
+    np.testing.assert_allclose(found, probability, atol=1e-4)
+
+
+@pytest.mark.parametrize("folds", [("0",), ("0", "1")])
+def test_full_tiles_with_trained_weights_are_stock_nnunets(
+    folds: tuple[str, ...], model_folder: Path, bundle: Bundle, known_study: Study
+) -> None:
+    stock, _ = stock_prediction(model_folder, known_study, folds=folds)
+    for path in (model_folder, bundle.path):
+        found = (
+            predict(known_study, load_model(path, folds, precision="float32"), FULL).probability.array > 0.5
+        )
+        assert stock.any()
+        assert (found == stock).mean() >= 0.9999
+        assert 2 * (found & stock).sum() / (found.sum() + stock.sum()) >= 0.999
+
+
+def test_no_mirror_overrides_the_training(tmp_path: Path, known_study: Study) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe(mirror_axes=(0, 1, 2)))
+    with sums_in_float32():
+        _, probability = stock_prediction(folder, known_study)
+    settings = replace(FULL, mirror=False)
+    found = predict(known_study, load_model(folder, precision="float32"), settings).probability.array
+    np.testing.assert_allclose(found, probability, atol=1e-4)
+
+
+def test_a_model_trained_without_mirroring_mirrors_on_request(bundle: Bundle, known_study: Study) -> None:
+    model = load_model(bundle.path, ["0"], precision="float32")
+    tiles = [0, 0, 0]
+    for index, mirror in enumerate((None, False, True)):
+        found = predict(known_study, model, replace(FULL, mirror=mirror)).probability.array
+        tiles[index] = found.sum()
+    assert tiles[0] == tiles[1] != tiles[2]
+
+
+def test_probabilities_of_folds_can_be_averaged_as_in_the_paper(bundle: Bundle, known_study: Study) -> None:
+    alone = [
+        predict(known_study, load_model(bundle.path, [fold], precision="float32"), FULL).probability.array
+        for fold in ("0", "1")
+    ]
+    settings = replace(FULL, fold_average="probabilities")
+    both = predict(known_study, load_model(bundle.path, precision="float32"), settings)
+    np.testing.assert_allclose(both.probability.array, np.mean(alone, axis=0), atol=1e-6)
+
+
+def test_body_tiles_find_the_same_and_are_fewer(bundle: Bundle) -> None:
+    small = make_phantom()
+    rim = ((0, 0), (40, 40), (40, 40))
+    ct = np.pad(small.ct.array, rim, constant_values=-1000)
+    study = Study("in air", *(Volume(a, small.pet.affine) for a in (np.pad(small.pet.array, rim), ct)))
+    model = load_model(bundle.path, precision="float32")
+    counts: dict[str, int] = {}
+    found = {}
+    for tiles in ("full", "body"):
+
+        def note(done: int, total: int, tiles: str = tiles) -> None:
+            assert 1 <= done <= total
+            counts[tiles] = total
+
+        found[tiles] = predict(study, model, PredictionSettings(tiles=tiles), note).probability.array > 0.5
+    assert counts["body"] < counts["full"]
+    inside = (slice(None), slice(40, -40), slice(40, -40))  # this network knows nothing of pure air
+    full, body = found["full"][inside], found["body"][inside]
+    assert 2 * (full & body).sum() / (full.sum() + body.sum()) > 0.95
+
+
+def test_the_answer_comes_in_the_studys_own_axes(bundle: Bundle, known_study: Study) -> None:
+    model = load_model(bundle.path, ["0"], precision="float32")
+    expected = predict(known_study, model).probability
+    turned = predict(known_study.reoriented("ASR"), model).probability
+    assert turned.orientation == "ASR"
+    np.testing.assert_array_equal(turned.reoriented("LPS").array, expected.array)
+
+
+def test_members_of_other_input_are_averaged(tmp_path: Path, known_study: Study) -> None:
+    pet_recipe = Recipe(channels=("PET",), schemes=("ZScoreNormalization",), features=(4, 8), patch=(16,) * 3)
+    folders = [
+        write_model_folder(tmp_path / "pet", pet_recipe, known_study),
+        write_model_folder(tmp_path / "both", Recipe(features=(4, 8)), known_study),
+    ]
+    bundle = export_model(ExportRequest(folders), tmp_path / "ensemble")
+    model = load_model(bundle.path, precision="float32")
+    assert model.needs_ct
+    found = predict(known_study, model, FULL)
+    alone = [
+        predict(known_study, load_model(f, precision="float32"), FULL).probability.array for f in folders
+    ]
+    np.testing.assert_allclose(found.probability.array, np.mean(alone, axis=0), atol=1e-3)
+    for member, expected in zip(found.members, alone, strict=True):
+        np.testing.assert_allclose(member.array, expected, atol=1e-3)
+    with pytest.raises(StudyError, match="has no CT"):
+        predict(replace(known_study, ct=None), model)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 44), (3, 20, 90)])
+def test_studies_smaller_than_a_patch(
+    shape: tuple[int, int, int], bundle: Bundle, model_folder: Path
+) -> None:
+    study = make_phantom(shape)
+    _, stock = stock_prediction(model_folder, study, folds=("0",))
+    found = predict(study, load_model(bundle.path, ["0"], precision="float32"), FULL).probability
+    assert found.shape == shape
+    assert ((found.array > 0.5) == (stock > 0.5)).mean() >= 0.9999
+
+
+def test_air_is_refused_unless_all_of_it_is_to_be_searched(bundle: Bundle) -> None:
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    ct = Volume(np.full((40, 40, 40), -1000, dtype=np.float32), affine)
+    study = Study("air", Volume(np.zeros((40, 40, 40), dtype=np.float32), affine), ct)
+    model = load_model(bundle.path, ["0"])
+    with pytest.raises(StudyError, match="no body is found"):
+        predict(study, model)
+    assert predict(study, model, FULL).probability.shape == (40, 40, 40)
+
+
+def test_softmax_of_several_labels() -> None:
+    logits = np.random.default_rng(0).normal(size=(3, 2, 3, 4)).astype(np.float32)
+    exponentials = np.exp(np.concatenate([np.zeros((1, 2, 3, 4)), logits]))
+    expected = exponentials / exponentials.sum(axis=0)
+    for channel in range(3):
+        np.testing.assert_allclose(lesion_probability(logits, channel), expected[channel + 1], atol=1e-6)
+    far = np.full((1, 1, 1, 2), -100, dtype=np.float32)
+    assert (lesion_probability(far, 0) < 1e-30).all()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"tiles": "some"}, {"step": 0.0}, {"step": 1.5}, {"fold_average": "median"}]
+)
+def test_settings_that_cannot_be(settings: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        PredictionSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path, bundle: Bundle) -> None:
+    with pytest.raises(ModelError, match="neither a bundle"):
+        load_model(tmp_path)
+    with pytest.raises(ModelError, match="no fold 7"):
+        load_model(bundle.path, ["7"])
+    with pytest.raises(UsageError, match="device"):
+        load_model(bundle.path, device="tpu")
+    with pytest.raises(UsageError, match="bundle runs on the processor"):
+        load_model(bundle.path, device="cuda")
+    with pytest.raises(UsageError, match="precision"):
+        load_model(bundle.path, precision="int4")
+
+
+def test_checkpoints_need_the_extra(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "petlesion.inference.backends.torch", None)
+    with pytest.raises(MissingExtraError, match=r"petlesion\[train\]"):
+        load_model(model_folder)

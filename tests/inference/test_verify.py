@@ -1,0 +1,47 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from petlesion.errors import ModelError
+from petlesion.inference.verify import verify_bundle
+from petlesion.model.bundle import Bundle, write_bundle_file
+from petlesion.model.probe import PROBE_FILE
+
+
+def test_every_network_is_checked_in_both_precisions(bundle: Bundle) -> None:
+    checks = verify_bundle(bundle)
+    assert [check.network for check in checks] == ["member_0_fold_0.onnx", "member_0_fold_1.onnx"]
+    for check in checks:
+        assert check.float32_difference <= 1e-3
+        assert check.float32_difference <= check.bfloat16_difference < 0.5
+        assert check.bfloat16_dice is None or check.bfloat16_dice > 0.9
+
+
+def resigned(bundle: Bundle, path: Path, samples: dict[str, np.ndarray]) -> Bundle:
+    """A copy of the bundle with another expected answer, its sha256 in order."""
+    shutil.copytree(bundle.path, path)
+    np.savez_compressed(path / PROBE_FILE, **samples)
+    write_bundle_file(path, bundle.members, bundle.card)
+    return Bundle.open(path)
+
+
+def test_another_answer_than_torchs_is_an_error(bundle: Bundle, tmp_path: Path) -> None:
+    with np.load(bundle.path / PROBE_FILE) as file:
+        samples = {name: file[name] + np.float32(0.01) for name in file.files}
+    with pytest.raises(ModelError, match="off in probability"):
+        verify_bundle(resigned(bundle, tmp_path / "other", samples))
+    del samples["member_0_fold_1"]
+    with pytest.raises(ModelError, match="lacks the answer of member_0_fold_1"):
+        verify_bundle(resigned(bundle, tmp_path / "fewer", samples))
+
+
+def test_a_bundle_without_probe_is_an_error(bundle: Bundle, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    (path / PROBE_FILE).unlink()
+    write_bundle_file(path, bundle.members, bundle.card)
+    assert PROBE_FILE not in json.loads((path / "bundle.json").read_text())["sha256"]
+    with pytest.raises(ModelError, match=r"probe\.npz is missing"):
+        verify_bundle(Bundle.open(path))
