@@ -32,6 +32,8 @@ _SUSPECT_ZIP_CONTENT = 256 * 2**20
 _HIGHEST_ZIP_RATIO = 200
 _LARGEST_DEFLATED = 256 * 2**10
 _META_BYTES = 2**10
+_EMPTY_HEADER = bytes(8)
+_MOST_EMPTY_HEADERS = 1000
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,22 @@ class DicomFile:
 class _Clamped(io.RawIOBase):
     """A stream that never asks the one below for more bytes than that one can hold.
 
-    A header may state a length of 4 GB in a file of 1 kB, and a buffered read would allocate it first.
+    A header may state a length of 4 GB in a file of 1 kB, and a buffered read would allocate it first. And
+    megabytes of zeros would be read as millions of elements.
     """
 
     def __init__(self, stream: IO[bytes], size: int) -> None:
         self._stream = stream
         self.size = size
+        self._empty_headers = 0
 
     def read(self, size: int | None = -1) -> bytes:
         left = max(self.size - self._stream.tell(), 0)
-        return self._stream.read(left if size is None or size < 0 else min(size, left))
+        data = self._stream.read(left if size is None or size < 0 else min(size, left))
+        self._empty_headers += data == _EMPTY_HEADER
+        if self._empty_headers > _MOST_EMPTY_HEADERS:
+            raise EOFError("nothing but zeros")
+        return data
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         data = self.read(len(buffer))
@@ -152,12 +160,6 @@ def read_dataset(file: DicomFile) -> FileDataset:
     with reading(file), file.opened() as stream:
         _refuse_deflate_bombs(file, stream)
         return pydicom.dcmread(stream)
-
-
-def is_zip(path: Path) -> bool:
-    """Whether a file is a zip by its first bytes."""
-    with path.open("rb") as stream:
-        return stream.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def _dicom_in(path: Path) -> list[DicomFile]:
