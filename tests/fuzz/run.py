@@ -87,7 +87,7 @@ def check(seed: int, corpus: dict[str, Path], folder: Path) -> tuple[str, str | 
 
 
 def _work(first: int, last: int) -> None:
-    signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGALRM, too_long)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus = write_corpus(folder / "corpus")
@@ -97,7 +97,7 @@ def _work(first: int, last: int) -> None:
             print(json.dumps({"seed": seed, "end": end, "problem": problem}), flush=True)
 
 
-def _too_long(_: int, __: FrameType | None) -> None:
+def too_long(_: int, __: FrameType | None) -> None:
     raise TooLongError
 
 

@@ -197,9 +197,11 @@ def _affine(path: Path, header: Any) -> npt.NDArray[np.float64]:
             f"{path} has neither sform nor qform to say how the patient lies; write it again with an affine"
         )
     affine = np.asarray(sform if sform_code else qform, dtype=np.float64)
+    if not np.isfinite(affine).all() or (qform_code and not np.isfinite(qform).all()):
+        raise GeometryError(f"{path} has an affine that is not finite; write it again from its source")
     unit_mm = _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     pixdim = np.abs(header["pixdim"][1:4].astype(np.float64))
-    if sform_code and np.isfinite(affine).all():
+    if sform_code:
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         if not np.allclose(lengths, pixdim, rtol=_VOXEL_SIZE_TOLERANCE):
             raise GeometryError(
@@ -215,7 +217,8 @@ def _affine(path: Path, header: Any) -> npt.NDArray[np.float64]:
 
 def _qform(path: Path, header: Any) -> tuple[npt.NDArray[np.float64], int]:
     try:
-        matrix, code = header.get_qform(coded=True)
+        with np.errstate(all="ignore"):
+            matrix, code = header.get_qform(coded=True)
     except (HeaderDataError, ValueError) as error:
         raise GeometryError(f"{path} has a qform that cannot be ({error}); write it again") from error
     return (np.eye(4) if matrix is None else matrix), int(code)
