@@ -265,3 +265,14 @@ def test_a_stated_length_takes_no_memory(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**20 and "PatientID" not in header
+
+
+def test_a_long_series_takes_little_more_memory_than_its_volume(tmp_path: Path) -> None:
+    stored = np.zeros((120, 128, 128), np.uint16)
+    write_series(tmp_path, stored, ct_spec())
+    found = stack(load_one(tmp_path))
+    tracemalloc.start()
+    volume = read_volume(found)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < volume.array.nbytes + 20 * stored[0].nbytes

@@ -1,0 +1,7 @@
+"""`python -m tests.fuzz` is the long run."""
+
+import sys
+
+from tests.fuzz.run import main
+
+sys.exit(main())
