@@ -92,7 +92,8 @@ def choose_computation(
 
 def processor_has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 numbers in hardware (AVX512-BF16 or AMX)."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in checks)
 
 
 def missing_compiler(device: torch.device) -> str | None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from filelock import FileLock
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from petlesion.cohort.layout import Cohort
@@ -54,6 +55,10 @@ class PreprocessedCohort:
         preprocessed = cls(cohort, parent / cohort.name)
         preprocessed._check_unchanged()
         return preprocessed
+
+    def lock(self) -> FileLock:
+        """Held while something is made here, since several folds may be started at once."""
+        return FileLock(self.folder / ".lock")
 
     def plan(self, processes: int) -> Json:
         """nnU-Net's plan of the cohort, made of its fingerprint on the first call."""

@@ -132,15 +132,17 @@ def prepare_run(
     """Plan and preprocess a cohort for an experiment; return its run and the folder of its arrays."""
     processes = options.processes or available_cores()
     prepared = PreprocessedCohort.at(cohort, options.preprocessed or results / "preprocessed")
-    plan = plan_experiment(prepared.plan(processes), experiment)
+    with prepared.lock():
+        plan = plan_experiment(prepared.plan(processes), experiment)
     stored = read_json(cohort.folder / "dataset.json")
     run = Run(
         run_folder(results, cohort.name, experiment), experiment, *select_input(plan, stored, experiment)
     )
     run.write()
-    if missing := len(prepared.missing_cases(plan)):
-        with options.progress("preprocessing", missing) as advance:
-            prepared.preprocess(plan, processes, advance)
+    with prepared.lock():
+        if missing := len(prepared.missing_cases(plan)):
+            with options.progress("preprocessing", missing) as advance:
+                prepared.preprocess(plan, processes, advance)
     return run, prepared.data_folder(plan)
 
 
