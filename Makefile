@@ -48,7 +48,8 @@ fuzz: .venv/.installed-dev
 	$(BIN)/python -m tests.fuzz
 
 reproduce-mini: .venv/.installed-train
-	$(BIN)/python benchmarks/reproduce_mini.py --work reproduce-mini -o docs/reproduction
+	$(BIN)/python benchmarks/reproduce_mini.py --work reproduce-mini -o docs/reproduction \
+		$(if $(PETLESION_DATA),--studies $(PETLESION_DATA)/sts)
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
