@@ -2,10 +2,10 @@
 
     python benchmarks/reproduce_mini.py --work DIR -o docs/reproduction [--studies FOLDER]
 
-FOLDER holds a folder per study with PET, CT and SEG; without it the cohort is simulated. Every row of Table 2 is
-scaled alike: a quarter of the patch, an eighth of the features, a five-hundredth of the epochs, ten times the
-printed learning rate, since there are so few steps; five folds for b and one for the others. The numbers show
-that the machinery works; they are not the paper's accuracy. Stopped and started again, it goes on where it was.
+FOLDER holds a folder per study with PET, CT and SEG; without it the cohort is simulated. Every row of Table 2
+is scaled alike: a quarter of the patch, an eighth of the features, a five-hundredth of the epochs, ten times
+the printed learning rate, since there are so few steps; five folds for b and one for the others. The numbers
+show that the machinery works; they are not the paper's accuracy. Started again, it goes on where it was.
 """
 
 from __future__ import annotations
