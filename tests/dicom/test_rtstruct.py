@@ -114,3 +114,8 @@ def test_which_structures_are_the_tumour(names: list[str], chosen: list[str]) ->
     found = [Structure(number, name) for number, name in enumerate(names)]
     assert [structure.name for structure in tumour_structures(found)] == chosen
     assert [structure.name for structure in tumour_structures(found, names[-1].upper())] == [names[-1]]
+
+
+def test_a_segment_may_be_a_tumour_by_its_code() -> None:
+    found = [Structure(1, "Segment_1", "Neoplasm"), Structure(2, "Segment_2", "Liver")]
+    assert tumour_structures(found) == found[:1]

@@ -4,6 +4,7 @@ import math
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from petlesion.dicom.suv import suv_conversion
 from petlesion.errors import SuvError
@@ -153,6 +154,8 @@ def ge(scan: str | None, **changes: object) -> Dataset:
 
 def test_start_with_a_later_series_takes_the_private_scan_time_of_ge() -> None:
     header = ge("20240305105500.00", SeriesTime="140000", AcquisitionTime="110000")
+    assert suv_conversion([header]).factors[0] == pytest.approx(decayed(3300))
+    header.Manufacturer = ""
     assert suv_conversion([header]).factors[0] == pytest.approx(decayed(3300))
     header.Manufacturer = "Another maker"
     assert suv_conversion([header]).factors[0] == pytest.approx(decayed(3600))
@@ -327,6 +330,7 @@ def test_corrections_that_an_suv_needs() -> None:
         {"ImageType": ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]},
         {"RadionuclideCodeSequence": nuclide_code("C-163A8", "^99m^Technetium")},
         {"RadionuclideCodeSequence": nuclide_code("0", "In-111")},
+        {"DetectorInformationSequence": Sequence()},
     ],
 )
 def test_spect_posing_as_pet_is_refused(changes: dict[str, object]) -> None:

@@ -19,6 +19,8 @@ from petlesion.errors import SuvError
 LONG_LIVED_S = 41_400.0
 _LONGEST_UPTAKE = timedelta(hours=12)
 _DECAY_FACTOR_TOLERANCE = 0.03
+_GE_CREATOR = "GEMS_PETD_01"
+_GE_SCAN_MOMENT = 0x0D
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,9 @@ def _start_references(
     if series is not None and (not acquisitions or series <= min(acquisitions)):
         return [series] * len(frames), "SeriesDate and SeriesTime"
     if _is_ge(datasets[0]):
-        ge_scan = datetime_value(private_value(datasets[0], 0x0009, "GEMS_PETD_01", 0x0D), datasets[0])
+        ge_scan = datetime_value(
+            private_value(datasets[0], 0x0009, _GE_CREATOR, _GE_SCAN_MOMENT), datasets[0]
+        )
         if ge_scan is not None:
             return [ge_scan] * len(frames), "GE scan date and time (0009,100D)"
     if len(acquisitions) < len(frames):
@@ -290,7 +294,10 @@ def _series_moment(datasets: Sequence[Dataset]) -> datetime | None:
 
 
 def _is_ge(dataset: Dataset) -> bool:
+    """Whether GE made the scanner; without a manufacturer its private attributes tell."""
     manufacturer = (text(dataset, "Manufacturer") or "").upper()
+    if not manufacturer:
+        return private_value(dataset, 0x0009, _GE_CREATOR, _GE_SCAN_MOMENT) is not None
     return manufacturer.startswith(("GE ", "GEMS", "GENERAL ELECTRIC")) or manufacturer == "GE"
 
 

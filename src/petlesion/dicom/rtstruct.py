@@ -29,10 +29,17 @@ _FLATNESS_VOXELS = 0.1
 
 @dataclass(frozen=True)
 class Structure:
-    """One region of interest: its number and the name it was given."""
+    """One region of interest: its number, the name it was given, and the coded kind of thing that it is."""
 
     number: int
     name: str
+    kind: str = ""
+
+    @property
+    def is_tumour(self) -> bool:
+        """Whether name or kind say so, and the name does not say oedema or a planning margin."""
+        named = TUMOUR_NAME.search(f"{self.name} {self.kind}")
+        return named is not None and _NOT_TUMOUR.search(self.name) is None
 
 
 def structures(dataset: Dataset) -> list[Structure]:
@@ -54,7 +61,7 @@ def tumour_structures(found: Sequence[Structure], wanted: str | None = None) -> 
     """
     if wanted is not None:
         return [structure for structure in found if structure.name.lower() == wanted.lower()]
-    tumours = [s for s in found if TUMOUR_NAME.search(s.name) and not _NOT_TUMOUR.search(s.name)]
+    tumours = [structure for structure in found if structure.is_tumour]
     mass = [s for s in tumours if s.name.lower().startswith("gtv_mass")]
     if mass or tumours:
         return mass or tumours

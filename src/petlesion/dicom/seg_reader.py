@@ -52,12 +52,10 @@ def segments(dataset: Dataset) -> list[Structure]:
     found = []
     for item in dataset.get("SegmentSequence") or ():
         segment = number(item, "SegmentNumber")
-        types = [
-            text(code, "CodeMeaning") or "" for code in item.get("SegmentedPropertyTypeCodeSequence") or ()
-        ]
-        label = text(item, "SegmentLabel") or (types[0] if types else "")
+        codes = item.get("SegmentedPropertyTypeCodeSequence") or ()
+        kind = " ".join(text(code, "CodeMeaning") or "" for code in codes)
         if segment is not None:
-            found.append(Structure(int(segment), label))
+            found.append(Structure(int(segment), text(item, "SegmentLabel") or kind, kind))
     return found
 
 

@@ -176,6 +176,11 @@ def _refuse_what_is_no_pet(dataset: Dataset) -> None:
                 f"RadiopharmaceuticalInformationSequence (0054,0016) names {nuclide.name}, which emits no "
                 "positrons: this is a SPECT image and has no SUV; give the PET series"
             )
+    if "DetectorInformationSequence" in dataset:
+        raise SuvError(
+            "DetectorInformationSequence (0054,0022) is that of a gamma camera, whose image has no SUV; give "
+            "the PET series"
+        )
     if {"TOMO", "RECON TOMO", "GATED TOMO", "RECON GATED TOMO"} & set(texts(dataset, "ImageType")):
         raise SuvError(
             "ImageType (0008,0008) is that of a SPECT image, which has no SUV; give the PET series"
