@@ -20,6 +20,7 @@ from petlesion.training.planning import (
     take_fingerprint,
     training_dataset_json,
 )
+from tests.training.conftest import make_cohort
 
 Json = dict[str, Any]
 
@@ -204,3 +205,11 @@ def test_a_cohort_without_lesions_cannot_be_learnt_from(cohort: Cohort) -> None:
     healthy = [type(case)(**{**vars(case), "reference_volume_ml": 0.0}) for case in cohort.cases]
     with pytest.raises(CohortError, match="no training case has a lesion"):
         take_fingerprint(cohort.with_cases(healthy), 1)
+
+
+def test_a_case_that_cannot_be_read_is_told_in_a_sentence(tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path / "cohort")
+    path = cohort.image_path("case1", 1)
+    path.write_bytes(b"no image")
+    with pytest.raises(CohortError, match="cannot be read"):
+        take_fingerprint(cohort, 1)

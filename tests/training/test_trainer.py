@@ -274,3 +274,11 @@ def test_nothing_is_printed_and_no_variable_stays(
     train(cohort, tiny("epochs=1", "iterations=1"), 0, tmp_path, options)
     assert capfd.readouterr() == ("", "")
     assert dict(os.environ) == before
+
+
+def test_a_loss_that_is_no_longer_a_number_ends_the_training(
+    cohort: Cohort, options: TrainingOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer.Learner, "train_step", lambda self, batch: float("nan"))
+    with pytest.raises(ExperimentError, match="no longer a number in epoch 1"):
+        train(cohort, tiny("epochs=1", "iterations=1"), 0, tmp_path, options)

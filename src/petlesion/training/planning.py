@@ -52,7 +52,12 @@ def take_fingerprint(cohort: Cohort, processes: int) -> Json:
     with workplace(cohort.name, training_dataset_json(cohort)), pools:
         extractor = fingerprint_extractor.DatasetFingerprintExtractor(cohort.name, processes)
         extractor.show_progress_bar = False
-        return _as_json(extractor.run())
+        try:
+            return _as_json(extractor.run())
+        except (RuntimeError, AssertionError) as error:
+            raise CohortError(
+                f"{cohort.folder}: a case cannot be read ({error}); run petlesion cohort check on it"
+            ) from error
 
 
 def plan_cohort(cohort: Cohort, processes: int) -> Json:

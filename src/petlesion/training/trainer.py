@@ -107,15 +107,16 @@ def train(
     UsageError for a fold or device that is not there, ExperimentError if the run was begun with other
     settings, CohortError if the cohort has changed since.
     """
-    run, data_folder = prepare_run(cohort, experiment, results, options)
     folds = cohort.folds
     if fold not in range(len(folds)):
         raise UsageError(f"{cohort.folder}: there is no fold {fold}; choose one of 0 to {len(folds) - 1}")
+    device = choose_device(options.device)
+    run, data_folder = prepare_run(cohort, experiment, results, options)
     fold_folder = run.fold_folder(fold)
     if (fold_folder / FINAL_NAME).exists():
         return fold_folder
     fold_folder.mkdir(parents=True, exist_ok=True)
-    computation = choose_computation(choose_device(options.device), experiment, run.plan, options.say)
+    computation = choose_computation(device, experiment, run.plan, options.say)
     if computation.device.type == "cpu":
         keep_freed_memory()
     options.say(f"fold {fold}: {computation.describe()}")
@@ -229,7 +230,6 @@ class _Training:
         clock = _Clock()
         self.learner.begin_epoch(epoch)
         train_losses = [self.learner.train_step(clock.wait_for(source)) for _ in range(experiment.iterations)]
-        self._check_finite(epoch, train_losses)
         self.learner.begin_validation()
         counts = np.zeros(3)
         val_losses = []
@@ -237,6 +237,7 @@ class _Training:
             loss, overlap = self.learner.validation_step(clock.wait_for(source))
             val_losses.append(loss)
             counts += overlap
+        self._check_finite(epoch, train_losses + val_losses)
         seconds = clock.seconds
         pseudo_dice = float(2 * counts[0] / (2 * counts[0] + counts[1] + counts[2])) if counts.any() else None
         return EpochReport(
