@@ -207,6 +207,15 @@ def test_paths_without_a_study(tmp_path: Path) -> None:
         find_studies([tmp_path / "notes.txt"])
 
 
+def test_one_unusable_path_leaves_the_others(tmp_path: Path, phantom: Study) -> None:
+    write_nifti(tmp_path / "good", phantom)
+    (tmp_path / "empty").mkdir()
+    sources = {source.name: source for source in find_studies([tmp_path / "empty", tmp_path / "good"])}
+    assert to_study(read_source(sources["good"])).name == "good"
+    with pytest.raises(StudyError, match="empty holds neither"):
+        read_source(sources["empty"])
+
+
 def test_a_pet_without_ct(tmp_path: Path, phantom: Study) -> None:
     write_nifti(tmp_path / "nifti", phantom, names=("PET", "", ""))
     with pytest.raises(StudyError, match="no CT"):

@@ -112,17 +112,21 @@ def find_studies(paths: Sequence[str | Path], options: IntakeOptions = IntakeOpt
     """The studies in folders, zips and image files, by name; no pixel is read.
 
     Image files given one by one make studies together, so that a pair may be given as two paths. Raises
-    StudyError for a path that holds nothing to work on and FormatError for one that does not exist.
+    StudyError for a path that holds nothing to work on and FormatError for one that does not exist; of
+    several paths, such a one becomes a study that cannot be read, so that the others can.
     """
     sources: list[StudySource] = []
     single_files: list[Path] = []
     for path in map(Path, paths):
-        if not path.exists():
-            raise FormatError(f"{path} does not exist; check the path")
         if path.is_file() and is_image(path):
             single_files.append(path)
-        else:
+            continue
+        try:
             sources += _find_in(path, options)
+        except PetlesionError as problem:
+            if len(paths) == 1:
+                raise
+            sources.append(StudySource(_safe_name(path.resolve().name), path, problem=problem))
     sources += _single_file_studies(single_files, options)
     return _with_distinct_names(sources)
 
@@ -205,6 +209,8 @@ def ct_on_grid_of(pet: Volume, ct: Volume) -> Volume:
 
 def _find_in(path: Path, options: IntakeOptions) -> list[StudySource]:
     """The studies in a folder and its subfolders, in a zip, or of a DICOM file."""
+    if not path.exists():
+        raise FormatError(f"{path} does not exist; check the path")
     files = walk(path) if path.is_dir() else [path]
     images = [file for file in files if is_image(file)]
     sources = dicom_studies([file for file in files if not is_image(file)], path, options)
@@ -292,7 +298,7 @@ def _image_source(
     for role, files in roles.items():
         if len(files) > 1:
             listed = " and ".join(file.name for file in files)
-            problem = StudyError(f"{origin} holds more than one {role}, {listed}; leave the one to use")
+            problem = StudyError(f"{origin} holds more than one {role}, {listed}; keep the one to use")
     single = {role: files[0] for role, files in roles.items()}
     return StudySource(_safe_name(name), origin, files=single, options=options, problem=problem)
 
@@ -412,9 +418,8 @@ def _check_suv(array: Array, origin: str) -> None:
         high = float(np.quantile(array[array > 0], 0.999))
         if high > _MOST_SUV:
             raise ValueRangeError(
-                f"{origin} holds values such as {high:.0f}, which cannot be SUV; divide activity in Bq/mL by "
-                "the "
-                "decayed dose per gram, or give the DICOM series"
+                f"{origin} holds values such as {high:.0f}, which cannot be SUV; divide activity in Bq/mL "
+                "by the decayed dose per gram, or give the DICOM series"
             )
 
 

@@ -46,8 +46,7 @@ def add_in_parallel(cohort: Cohort, entries: Sequence[Entry], workers: int) -> I
                     except BrokenExecutor:
                         problem = StudyError(
                             f"{entry.case_id}: a worker was killed, most likely for want of memory; give "
-                            "fewer "
-                            "--workers"
+                            "fewer --workers"
                         )
                 yield Outcome(entry, cohort, problem)
         finally:

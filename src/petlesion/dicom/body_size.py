@@ -64,8 +64,7 @@ def _required_height(suv_type: str, size: BodySize) -> float:
     if size.height_cm is None or size.height_cm <= 0:
         raise SuvError(
             f"PatientSize (0010,1020) is absent or 0, but SUVType {suv_type} needs it to become an SUV by "
-            "body "
-            "weight; enter the patient's height in metres"
+            "body weight; enter the patient's height in metres"
         )
     return size.height_cm
 
@@ -77,6 +76,5 @@ def _sexes(suv_type: str, size: BodySize) -> tuple[str, ...]:
         return ("M", "F")
     raise SuvError(
         f"PatientSex (0010,0040) is absent or none of M, F and O, but SUVType {suv_type} needs it to become "
-        "an "
-        "SUV by body weight; enter the patient's sex"
+        "an SUV by body weight; enter the patient's sex"
     )

@@ -102,15 +102,13 @@ def injection_moment(dataset: Dataset, scan: datetime, half_life_s: float, warni
         injection = _moment_of(date, text(item, keyword))
         if half_life_s > LONG_LIVED_S:
             warnings.append(
-                f"{describe(keyword)} has no date and the radionuclide lives long: the injection is taken to "
-                "be "
-                "on the day of the scan; enter RadiopharmaceuticalStartDateTime (0018,1078)"
+                f"{describe(keyword)} has no date and the radionuclide lives long: the injection is taken "
+                "to be on the day of the scan; enter RadiopharmaceuticalStartDateTime (0018,1078)"
             )
     if injection is None:
         raise SuvError(
             "neither RadiopharmaceuticalStartDateTime (0018,1078) nor RadiopharmaceuticalStartTime "
-            "(0018,1072) "
-            "holds a time; enter when the dose was injected"
+            "(0018,1072) holds a time; enter when the dose was injected"
         )
     uptake = scan - injection
     if timedelta(0) <= uptake <= _longest_uptake(half_life_s):
@@ -198,8 +196,7 @@ def _start_references(
     if len(acquisitions) < len(frames):
         raise SuvError(
             "SeriesTime (0008,0031) is no decay reference and AcquisitionTime (0008,0032) is absent; enter "
-            "when "
-            "the acquisition began"
+            "when the acquisition began"
         )
     if not _reference_times_are_usable(frames):
         return acquisitions, "AcquisitionDate and AcquisitionTime"
@@ -241,9 +238,8 @@ def _counts_from_frame_start(frames: Sequence[_Frame], half_life_s: float) -> bo
 def _average_count_time(frame: _Frame, half_life_s: float) -> datetime:
     if frame.duration_s is None:
         raise SuvError(
-            "ActualFrameDuration (0018,1242) is absent or 0, but the decay of the dose depends on it; enter "
-            "the "
-            "frame's duration in milliseconds"
+            "ActualFrameDuration (0018,1242) is absent or 0, but the decay of the dose depends on it; "
+            "enter the frame's duration in milliseconds"
         )
     return _shifted(frame, average_count_rate_s(frame.duration_s, half_life_s))
 
@@ -251,8 +247,8 @@ def _average_count_time(frame: _Frame, half_life_s: float) -> datetime:
 def _shifted(frame: _Frame, seconds: float) -> datetime:
     if frame.acquisition is None:
         raise SuvError(
-            "AcquisitionDate (0008,0022) or AcquisitionTime (0008,0032) is absent, but the decay of the dose "
-            "depends on it; enter when the acquisition began"
+            "AcquisitionDate (0008,0022) or AcquisitionTime (0008,0032) is absent, but the decay of the "
+            "dose depends on it; enter when the acquisition began"
         )
     return frame.acquisition + timedelta(seconds=seconds)
 

@@ -203,8 +203,8 @@ def _check_zip(path: Path, members: list[zipfile.ZipInfo]) -> None:
         raise FormatError(f"{path} holds a file of more than 4 GiB; unpack it and give the folder")
     if content > _SUSPECT_ZIP_CONTENT and content > _HIGHEST_ZIP_RATIO * packed:
         raise FormatError(
-            f"{path} would unpack to {content // packed} times its size; do not trust this zip, or unpack it "
-            "and give the folder"
+            f"{path} would unpack to {content // packed} times its size; do not trust this zip, or unpack "
+            "it and give the folder"
         )
 
 

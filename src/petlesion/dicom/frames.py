@@ -61,8 +61,8 @@ def frames_of(file: DicomFile, header: Dataset) -> list[Frame]:
         stated = text(header, "NumberOfFrames")
         if stated not in (None, "1"):
             raise SeriesError(
-                f"{file} holds {stated} frames without functional groups to say where they lie; export it as "
-                "enhanced multi-frame or single slices"
+                f"{file} holds {stated} frames without functional groups to say where they lie; export it "
+                "as enhanced multi-frame or single slices"
             )
         return [Frame(file, 0, header)]
     planes = frame_headers(header, str(file))

@@ -134,8 +134,7 @@ def _structure_mask(contours: Sequence[Points], grid: Grid) -> Mask:
     if max(float(np.ptp(points[:, 2])) for points in contours) > 2 * _FLATNESS_VOXELS:
         raise GeometryError(
             "the contours of the structure set do not lie in the planes of the PET's slices; give the "
-            "reference "
-            "as a segmentation on the PET's grid"
+            "reference as a segmentation on the PET's grid"
         )
     heights = np.array([points[:, 2].mean() for points in contours])
     planes = _distinct(heights)

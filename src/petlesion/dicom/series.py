@@ -231,8 +231,8 @@ def _check_places(series: Series, frames: Sequence[Frame], heights: Vector, gate
     for index in np.flatnonzero(steps <= max(tolerance_mm, _SAME_PLACE)).tolist():
         lower, upper = frames[index * gates], frames[(index + 1) * gates]
         raise SeriesError(
-            f"{series}: {lower.name} and {upper.name} lie at the same place ({places[index, 0]:.2f} mm along "
-            "the axis); remove the duplicate"
+            f"{series}: {lower.name} and {upper.name} lie at the same place ({places[index, 0]:.2f} mm "
+            "along the axis); remove the duplicate"
         )
 
 
@@ -250,8 +250,7 @@ def _check_steps(series: Series, slices: Sequence[Frame], heights: Vector) -> li
         if abs(step - nominal) > _SPACING_TOLERANCE * nominal:
             raise SeriesError(
                 f"{series}: the step {between} is {step:.3f} mm, but {nominal:.3f} mm elsewhere; resample "
-                "the "
-                "series to even steps"
+                "the series to even steps"
             )
     even = np.linspace(heights[0], heights[-1], len(heights))
     drift = np.abs(heights - even)

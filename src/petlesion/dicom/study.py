@@ -118,8 +118,7 @@ def choose_ct(
     if not matching:
         raise StudyError(
             f"{origin}: PET and CT differ in {_mismatch(pet, candidates[0])}, so that they may be of "
-            "different "
-            "patients or positions; give a PET and a CT that were taken together"
+            "different patients or positions; give a PET and a CT that were taken together"
         )
     warnings = []
     if any(one.frame_of_reference is None for one in (pet, matching[0])):

@@ -93,8 +93,7 @@ def _from_suv(datasets: Sequence[Dataset], warnings: list[str]) -> _Derived:
     if surface != (suv_type == "BSA") or suv_type not in ("BW", "BSA", *SEX_SPECIFIC):
         raise SuvError(
             f"{describe('SUVType')} {suv_type} does not go with Units {'CM2ML' if surface else 'GML'}; "
-            "export the "
-            "series again as SUV by body weight"
+            "export the series again as SUV by body weight"
         )
     _check_corrections(datasets, False, warnings)
     _note_injection_fault(datasets, warnings)
@@ -117,8 +116,8 @@ def _from_counts(datasets: Sequence[Dataset], warnings: list[str]) -> _Derived:
     to_activity = [_philips_factor(dataset, _PHILIPS_ACTIVITY_FACTOR) for dataset in datasets]
     if not all(to_activity):
         raise SuvError(
-            "Units (0054,1001) is CNTS, but neither Philips' SUV factor (7053,1000) nor its activity factor "
-            "(7053,1009) is present; export the series again with its private attributes, or in BQML"
+            "Units (0054,1001) is CNTS, but neither Philips' SUV factor (7053,1000) nor its activity "
+            "factor (7053,1009) is present; export the series again with its private attributes, or in BQML"
         )
     factors, facts = _from_activity(datasets, warnings)
     scaled = [factor * (activity or 0.0) for factor, activity in zip(factors, to_activity, strict=True)]
@@ -131,9 +130,8 @@ def _from_activity(datasets: Sequence[Dataset], warnings: list[str]) -> _Derived
     decay_correction = (text(dataset, "DecayCorrection") or "").upper()
     if decay_correction not in ("START", "ADMIN", "NONE"):
         raise SuvError(
-            f"{describe('DecayCorrection')} is {decay_correction or 'absent'}, but has to be START, ADMIN or "
-            "NONE; "
-            "export the series again"
+            f"{describe('DecayCorrection')} is {decay_correction or 'absent'}, but has to be START, ADMIN "
+            "or NONE; export the series again"
         )
     _check_corrections(datasets, True, warnings)
     weight_kg = _weight_kg(dataset)
@@ -166,8 +164,7 @@ def _refuse_what_is_no_pet(dataset: Dataset) -> None:
     if modality != "PT" or (sop_class is not None and sop_class not in PET_CLASSES):
         raise SuvError(
             f"an object of Modality {modality} and SOPClassUID {sop_class or 'unknown'} is no PET image, so "
-            "it "
-            "has no SUV; give the PET series itself"
+            "it has no SUV; give the PET series itself"
         )
     for item in dataset.get("RadiopharmaceuticalInformationSequence") or ():
         nuclide = named_radionuclide(item)
@@ -178,8 +175,8 @@ def _refuse_what_is_no_pet(dataset: Dataset) -> None:
             )
     if "DetectorInformationSequence" in dataset:
         raise SuvError(
-            "DetectorInformationSequence (0054,0022) is that of a gamma camera, whose image has no SUV; give "
-            "the PET series"
+            "DetectorInformationSequence (0054,0022) is that of a gamma camera, whose image has no SUV; "
+            "give the PET series"
         )
     if {"TOMO", "RECON TOMO", "GATED TOMO", "RECON GATED TOMO"} & set(texts(dataset, "ImageType")):
         raise SuvError(
@@ -209,8 +206,8 @@ def _check_corrections(datasets: Sequence[Dataset], decay_matters: bool, warning
         listed = ", ".join(corrections)
         if "ATTN" not in corrections:
             raise SuvError(
-                f"{describe('CorrectedImage')} is {listed}, without ATTN: an image that is not corrected for "
-                "attenuation has no SUV; give the attenuation-corrected series"
+                f"{describe('CorrectedImage')} is {listed}, without ATTN: an image that is not corrected "
+                "for attenuation has no SUV; give the attenuation-corrected series"
             )
         if "DECY" not in corrections and decay_correction in ("START", "ADMIN"):
             problem = (
@@ -256,9 +253,8 @@ def _weight_kg(dataset: Dataset) -> float:
     weight = number(dataset, "PatientWeight", SuvError)
     if weight is None or weight <= 0:
         raise SuvError(
-            f"{describe('PatientWeight')} is {'absent' if weight is None else f'{weight:g}'}, but the SUV is "
-            "by body "
-            "weight; enter the patient's weight in kg"
+            f"{describe('PatientWeight')} is {'absent' if weight is None else f'{weight:g}'}, but the SUV "
+            "is by body weight; enter the patient's weight in kg"
         )
     if weight > _HEAVIEST_KG:
         raise SuvError(
@@ -288,9 +284,8 @@ def _radiopharmaceutical(datasets: Sequence[Dataset]) -> Dataset:
     items = [list(dataset.get("RadiopharmaceuticalInformationSequence") or []) for dataset in datasets]
     if not all(items):
         raise SuvError(
-            "RadiopharmaceuticalInformationSequence (0054,0016) is absent, but it holds dose and half-life; "
-            "export "
-            "the series again with it"
+            "RadiopharmaceuticalInformationSequence (0054,0016) is absent, but it holds dose and "
+            "half-life; export the series again with it"
         )
     doses = {text(item, "RadionuclideTotalDose") for sequence in items for item in sequence}
     if len(doses) > 1:
@@ -307,8 +302,7 @@ def _dose_bq(item: Dataset, warnings: list[str]) -> float:
     if dose is None or dose <= 0:
         raise SuvError(
             f"{describe('RadionuclideTotalDose')} is {'absent' if dose is None else f'{dose:g}'}; enter the "
-            "injected "
-            "dose in Bq"
+            "injected dose in Bq"
         )
     if dose < _SMALLEST_BQ:
         warnings.append(
@@ -325,8 +319,7 @@ def _half_life_s(item: Dataset, nuclide: Radionuclide | None, warnings: list[str
     if half_life is None or half_life <= 0:
         raise SuvError(
             f"{describe('RadionuclideHalfLife')} is {'absent' if half_life is None else f'{half_life:g}'}; "
-            "enter the "
-            "half-life in seconds"
+            "enter the half-life in seconds"
         )
     if nuclide is None or nuclide.half_life_s is None:
         return half_life
