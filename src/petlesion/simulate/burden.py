@@ -37,7 +37,7 @@ _SMALL_ML = 0.5
 
 # Log-normal activity of lesions: of the study, and of one lesion within it.
 _MEDIAN_SUV = 5.35
-_STUDY_SPREAD = 0.68
+_STUDY_SPREAD = 0.60
 _LESION_SPREAD = 0.35
 
 # Steps of a low-discrepancy sequence: the golden ratio for one dimension, and for three more its

@@ -104,7 +104,7 @@ class _Host:
         hu: float | None = soft
         kind = self._rng.random()
         if site == "bone":
-            hu = soft if kind < 0.25 else None if kind < 0.7 else float(self._rng.uniform(350, 1000))
+            hu = soft if kind < 0.25 else None if kind < 0.7 else float(self._rng.uniform(350, 800))
         elif site == "lung" and kind < 0.35:
             hu = float(self._rng.uniform(-550, -100))
         return _Look(suv, hu, float(self._rng.uniform(0.1, 0.3)), necrotic)
