@@ -29,6 +29,7 @@ LAYERS = [
     "evaluation",
     "report",
     "pipeline",
+    "outputs",
     "cli",
 ]
 TORCH_PACKAGES = {

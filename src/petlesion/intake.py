@@ -115,18 +115,18 @@ def find_studies(paths: Sequence[str | Path], options: IntakeOptions = IntakeOpt
     StudyError for a path that holds nothing to work on and FormatError for one that does not exist; of
     several paths, such a one becomes a study that cannot be read, so that the others can.
     """
+    given = [Path(path) for path in paths]
+    single_files = [path for path in given if path.is_file() and is_image(path)]
     sources: list[StudySource] = []
-    single_files: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_file() and is_image(path):
-            single_files.append(path)
+    for path in given:
+        if path in single_files:
             continue
         try:
             sources += _find_in(path, options)
         except PetlesionError as problem:
-            if len(paths) == 1:
+            if len(given) == 1:
                 raise
-            sources.append(StudySource(_safe_name(path.resolve().name), path, problem=problem))
+            sources.append(StudySource(_safe_name(path.name), path, problem=problem))
     sources += _single_file_studies(single_files, options)
     return _with_distinct_names(sources)
 
@@ -209,6 +209,8 @@ def ct_on_grid_of(pet: Volume, ct: Volume) -> Volume:
 
 def _find_in(path: Path, options: IntakeOptions) -> list[StudySource]:
     """The studies in a folder and its subfolders, in a zip, or of a DICOM file."""
+    if not path.exists():
+        raise FormatError(f"{path} does not exist; check the path")
     if not path.exists():
         raise FormatError(f"{path} does not exist; check the path")
     files = walk(path) if path.is_dir() else [path]

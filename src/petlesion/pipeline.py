@@ -1,32 +1,21 @@
-"""From a study to its lesions and to the files that tell of them."""
+"""From a study to its lesions, as functions on objects."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from petlesion._version import __version__
-from petlesion.dicom.suv import SuvConversion
 from petlesion.errors import ModelError, StudyError, UsageError
 from petlesion.inference.predict import Model, OnTile, PredictionSettings, load_model, predict
 from petlesion.intake import find_studies, read_source, to_study
-from petlesion.io.atomic import write_text
-from petlesion.io.nifti import write_volume
 from petlesion.lesions import (
     LesionTable,
-    lesions_as_json,
     measure_lesions,
     min_voxels_for_volume,
     remove_small_components,
-    write_lesions_csv,
 )
-from petlesion.report.html import ReportFacts, write_report
 from petlesion.volume import Study, Volume
 
 DEFAULT_MIN_VOLUME_ML = 0.124
@@ -109,44 +98,3 @@ def lesion_mask(probability: Volume, settings: SegmentationSettings) -> Volume:
     likely = probability.array > _LESION_PROBABILITY
     kept = remove_small_components(likely, settings.fewest_voxels(probability.voxel_volume_ml))
     return probability.with_array(kept.astype(np.uint8))
-
-
-def describe_run(model: Model, settings: SegmentationSettings, *, with_probability: bool) -> dict[str, Any]:
-    """What decides a segmentation's files beside the study itself, as JSON data."""
-    return {
-        "petlesion": __version__,
-        "model": {"name": model.name, "sha256": model.fingerprint, "precision": model.precision},
-        "settings": {**asdict(settings), "probability": with_probability},
-    }
-
-
-def write_segmentation(
-    folder: Path, segmentation: Segmentation, conversion: SuvConversion | None, run: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Write lesions.nii.gz, lesions.csv, report.html, run.json and, if `run` says so, probability.nii.gz.
-
-    `run` is what `describe_run` gave. Returns what run.json holds.
-    """
-    study, table = segmentation.study, segmentation.table
-    write_volume(folder / "lesions.nii.gz", segmentation.mask)
-    write_lesions_csv(folder / "lesions.csv", table)
-    if run["settings"]["probability"]:
-        write_volume(folder / "probability.nii.gz", segmentation.probability)
-    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    facts = dict(conversion.facts) if conversion is not None else {}
-    report_facts = ReportFacts(
-        created=created,
-        model={name: str(value) for name, value in run["model"].items()},
-        conversion={name: str(value) for name, value in facts.items()},
-    )
-    write_report(folder / "report.html", study, segmentation.mask, table, report_facts)
-    record = {
-        "run": run,
-        "created": created,
-        "files": sorted(path.name for path in folder.iterdir()),
-        "warnings": list(study.warnings),
-        "conversion": facts,
-        "lesions": lesions_as_json(table),
-    }
-    write_text(folder / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    return record

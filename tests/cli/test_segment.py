@@ -74,8 +74,20 @@ def test_in_a_batch_the_good_ones_finish(model_folder: Path, tmp_path: Path, pha
     broken.write_bytes(broken.read_bytes()[:3000])
     status, _, stderr = segment(model_folder, tmp_path / "out", tmp_path / "in")
     assert status == 1
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cohort.html", "good"]
     assert "1 of 2 failed" in stderr and str(broken) in stderr
+    page = (tmp_path / "out" / "cohort.html").read_text()
+    assert "good/report.html" in page and "broken" in page
+
+
+def test_a_path_without_a_study_fails_alone(model_folder: Path, tmp_path: Path, phantom: Study) -> None:
+    good = write_pair(tmp_path / "good", phantom)
+    (tmp_path / "empty").mkdir()
+    paths = (tmp_path / "empty", good, tmp_path / "absent")
+    status, _, stderr = segment(model_folder, tmp_path / "out", *paths)
+    assert status == 1
+    assert "2 of 3 failed" in stderr and "absent does not exist" in stderr
+    assert (tmp_path / "out" / "good" / "lesions.nii.gz").is_file()
 
 
 def without_ct(folder: Path, study: Study) -> str:

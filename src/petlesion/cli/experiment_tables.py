@@ -53,11 +53,10 @@ def figure(
     from petlesion.evaluation.figures import check_ending, median_sizes, size_histogram, write_figure
 
     check_ending(output)
-    compared, failed = compare_all("measuring", prediction, reference)
+    compared, failures = compare_all("measuring", prediction, reference)
     write_figure(output, size_histogram(*median_sizes([overlap for _, overlap in compared])))
     say(f"{output}: {len(compared)} studies")
-    if failed:
-        raise failed
+    failures.end()
 
 
 def _run_as_json(run: ScoredRun, patients: dict[str, str] | None) -> dict[str, Any]:

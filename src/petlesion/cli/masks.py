@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from petlesion.cli.batch import run_batch
+from petlesion.cli.batch import Failures, try_all
 from petlesion.errors import CohortError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -44,23 +42,18 @@ class MaskPair:
             raise GeometryError(f"{self.prediction}: {error}") from None
 
 
-def compare_all(
-    what: str, prediction: Path, reference: Path
-) -> tuple[list[tuple[str, Overlap]], typer.Exit | None]:
-    """Compare each pair of masks; returns them by case id, and the exit to raise if some failed."""
+def compare_all(what: str, prediction: Path, reference: Path) -> tuple[list[tuple[str, Overlap]], Failures]:
+    """Compare each pair of masks; returns them by case id, and what failed. Ends the command if all did."""
     compared: list[tuple[str, Overlap]] = []
 
     def work(pair: MaskPair) -> None:
         compared.append((pair.case_id, pair.overlap()))
 
     pairs = mask_pairs(prediction, reference)
-    try:
-        run_batch(what, ((pair.case_id, pair) for pair in pairs), work)
-    except typer.Exit as some_failed:
-        if not compared:
-            raise
-        return compared, some_failed
-    return compared, None
+    failures = try_all(what, ((pair.case_id, pair) for pair in pairs), work)
+    if not compared:
+        failures.end()
+    return compared, failures
 
 
 def mask_files(path: Path) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from petlesion.cli.batch import run_batch
+from petlesion.cli.batch import Failures, try_all
 from petlesion.cli.console import print_json, progress, say
 from petlesion.errors import UsageError
 
 if TYPE_CHECKING:
-    from petlesion.inference.predict import Model, OnTile
+    from petlesion.inference.predict import OnTile
     from petlesion.intake import StudySource
-    from petlesion.pipeline import SegmentationSettings
-
-_RECORD = "run.json"
+    from petlesion.outputs import RunFacts
 
 
 def segment(
@@ -34,6 +32,13 @@ def segment(
         None, "--min-volume", min=0.0, help="Remove components below ML. [default: 0.124]"
     ),
     probability: bool = typer.Option(False, "--probability", help="Write probability.nii.gz too."),
+    png: bool = typer.Option(False, "--png", help="Write projections.png too."),
+    gif: bool = typer.Option(False, "--gif", help="Write projections.gif, which turns, too."),
+    dicom_seg: bool = typer.Option(
+        False, "--dicom-seg", help="Write a DICOM SEG and a measurement report too; DICOM studies only."
+    ),
+    per_lesion: bool = typer.Option(False, "--per-lesion", help="A segment per lesion in the SEG."),
+    fractional: bool = typer.Option(False, "--fractional", help="Probabilities in the SEG."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or mps."),
     precision: str = typer.Option("auto", "--precision", help="auto, float32 or bfloat16."),
     tiles: str = typer.Option("body", "--tiles", help="Where the network looks: body or full."),
@@ -52,6 +57,7 @@ def segment(
     """Find and measure the lesions of PET/CT studies. For research use only."""
     from petlesion.inference.predict import PredictionSettings, load_model
     from petlesion.intake import IntakeOptions, find_studies
+    from petlesion.outputs import OutputSettings, RunFacts
     from petlesion.pipeline import DEFAULT_MIN_VOLUME_ML, SegmentationSettings
 
     if min_size is not None and min_volume is not None:
@@ -61,59 +67,87 @@ def segment(
         min_volume_ml=DEFAULT_MIN_VOLUME_ML if min_volume is None else min_volume,
         prediction=PredictionSettings(tiles, step, mirror),
     )
+    outputs = OutputSettings(probability, png, gif, _segments(dicom_seg, per_lesion, fractional))
     sources = find_studies(studies, IntakeOptions(keep_identity, pet_series))
     network = load_model(model, folds.split(",") if folds else None, device, precision)
-    job = _Job(network, settings, output, probability, shows_tiles=len(sources) == 1)
-    try:
-        run_batch("segmenting", [(source.name, source) for source in sources], job.run)
-    finally:
-        if as_json:
-            print_json(job.records)
+    job = _Job(RunFacts(network, settings, outputs), output, shows_tiles=len(sources) == 1)
+    failures = try_all("segmenting", [(source.name, source) for source in sources], job.run)
+    if len(sources) > 1 and job.records:
+        _write_page(output, job.records, failures)
+    if as_json:
+        print_json(job.records)
+    failures.end()
+
+
+def _segments(dicom_seg: bool, per_lesion: bool, fractional: bool) -> str | None:
+    if (per_lesion or fractional) and not dicom_seg:
+        raise UsageError("--per-lesion and --fractional say what a DICOM SEG holds; give --dicom-seg too")
+    if per_lesion and fractional:
+        raise UsageError(
+            "a DICOM SEG holds either lesions or probabilities; give --per-lesion or --fractional"
+        )
+    if not dicom_seg:
+        return None
+    return "per-lesion" if per_lesion else "fractional" if fractional else "one"
 
 
 @dataclass(frozen=True)
 class _Job:
     """What is done with each study; `records` gathers what was written."""
 
-    model: Model
-    settings: SegmentationSettings
+    facts: RunFacts
     output: Path
-    probability: bool
     shows_tiles: bool
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, source: StudySource) -> None:
         """Segment a study and write its folder, unless an earlier run has done just that."""
-        from petlesion.intake import read_source, to_study
-        from petlesion.io.atomic import atomic_folder
-        from petlesion.pipeline import describe_run, segment, write_segmentation
+        from petlesion.intake import source_fingerprint
+        from petlesion.outputs import finished_record
 
-        folder = self.output / source.name
-        wanted = describe_run(self.model, self.settings, with_probability=self.probability)
-        record = _finished(folder, wanted)
+        if source.problem is not None:
+            raise source.problem
+        folder, fingerprint = self.output / source.name, source_fingerprint(source)
+        record = finished_record(folder, self.facts, fingerprint)
         if record is None:
-            images = read_source(source)
-            study = to_study(images)
-            with ExitStack() as displays:
-                on_tile = _tile_display(displays) if self.shows_tiles else _ignore_tile
-                segmentation = segment(study, self.model, self.settings, on_tile)
-            with atomic_folder(folder) as temporary:
-                record = write_segmentation(temporary, segmentation, images.conversion, wanted)
-            for warning in record["warnings"]:
-                say(f"{source.name}: {warning}")
-            say(f"{source.name}: {_in_words(record['lesions'])}")
+            record = self._segment(source, folder, fingerprint)
         self.records.append({"study": source.name, "folder": str(folder), **record})
 
+    def _segment(self, source: StudySource, folder: Path, fingerprint: str) -> dict[str, Any]:
+        from petlesion.intake import read_source, to_study
+        from petlesion.io.atomic import atomic_folder
+        from petlesion.outputs import write_outputs
+        from petlesion.pipeline import segment
 
-def _finished(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of an earlier run with the same model and settings whose files are all there."""
-    try:
-        record: dict[str, Any] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        same = record["run"] == wanted
-        whole = all((folder / name).is_file() for name in record["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if same and whole else None
+        images = read_source(source)
+        study = to_study(images)
+        with ExitStack() as displays:
+            on_tile = _tile_display(displays) if self.shows_tiles else _ignore_tile
+            segmentation = segment(study, self.facts.model, self.facts.settings, on_tile)
+        with atomic_folder(folder) as temporary:
+            record = write_outputs(temporary, segmentation, images, self.facts, fingerprint)
+        for warning in record["warnings"]:
+            say(f"{source.name}: {warning}")
+        say(f"{source.name}: {_in_words(record['lesions'])}")
+        return record
+
+
+def _write_page(output: Path, records: Sequence[dict[str, Any]], failures: Failures) -> None:
+    """Write cohort.html, the page of a batch."""
+    from petlesion.report.cohort import CohortFacts, CohortRow, write_cohort_report
+
+    rows = [
+        CohortRow(
+            case_id=record["study"],
+            volume_ml=record["lesions"]["metabolic_tumour_volume_ml"],
+            lesions=record["lesions"]["count"],
+            report=output / record["study"] / "report.html",
+            note=" ".join(record["warnings"]) or None,
+        )
+        for record in records
+    ]
+    facts = CohortFacts(created=max(record["created"] for record in records), title="Segmented studies")
+    write_cohort_report(output / "cohort.html", rows, failures.reasons, facts)
 
 
 def _tile_display(displays: ExitStack) -> OnTile:

@@ -31,7 +31,7 @@ def sweep(
 
     sizes = parse_sizes(min_size)
     patients = patients_of(cases)
-    compared, failed = compare_all("evaluating", prediction, reference)
+    compared, failures = compare_all("evaluating", prediction, reference)
     summaries = {}
     for size in sizes:
         rows = [overlap.without_small(size).metrics(case_id) for case_id, overlap in compared]
@@ -40,8 +40,7 @@ def sweep(
         print_json([{"min_size": size, **summary.as_json()} for size, summary in summaries.items()])
     else:
         show_table(sweep_table(summaries), style)
-    if failed:
-        raise failed
+    failures.end()
 
 
 def parse_sizes(text: str) -> list[int]:

@@ -1,0 +1,150 @@
+"""The files that tell of a segmented study.
+
+lesions.nii.gz, lesions.csv, report.html, run.json            always
+probability.nii.gz, lesions.dcm, measurements.dcm,
+projections.png, projections.gif                              on request
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from petlesion._version import __version__
+from petlesion.dicom.seg import Provenance, write_seg
+from petlesion.dicom.sr import write_report as write_measurement_report
+from petlesion.errors import UsageError
+from petlesion.inference.predict import Model
+from petlesion.intake import SourceImages
+from petlesion.io.atomic import write_text
+from petlesion.io.nifti import write_volume
+from petlesion.lesions import label_components, lesions_as_json, write_lesions_csv
+from petlesion.pipeline import Segmentation, SegmentationSettings
+from petlesion.report.html import ReportFacts, write_report
+from petlesion.report.projections import Projections, write_gif, write_png
+from petlesion.volume import Volume
+
+RECORD = "run.json"
+SEGMENTS = ("one", "per-lesion", "fractional")
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """Which files are written on request.
+
+    `dicom_seg`: None for no DICOM objects, or how the SEG holds the lesions: in "one" segment, one
+    "per-lesion", or as "fractional" probabilities. Raises UsageError for another.
+    """
+
+    probability: bool = False
+    png: bool = False
+    gif: bool = False
+    dicom_seg: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dicom_seg not in (None, *SEGMENTS):
+            raise UsageError(f"a DICOM SEG cannot hold {self.dicom_seg!r}; choose {', '.join(SEGMENTS)}")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What decides a study's files beside the study itself."""
+
+    model: Model
+    settings: SegmentationSettings
+    outputs: OutputSettings = OutputSettings()
+
+    def as_json(self) -> dict[str, Any]:
+        """The facts as JSON can hold them."""
+        model = self.model
+        return {
+            "petlesion": __version__,
+            "model": {"name": model.name, "sha256": model.fingerprint, "precision": model.precision},
+            "settings": asdict(self.settings),
+            "outputs": asdict(self.outputs),
+        }
+
+
+def write_outputs(
+    folder: Path, segmentation: Segmentation, images: SourceImages, facts: RunFacts, source_fingerprint: str
+) -> dict[str, Any]:
+    """Write the files of a study into a folder and return what run.json holds.
+
+    Raises UsageError if DICOM objects are asked for and the study did not come from DICOM.
+    """
+    outputs = facts.outputs
+    write_volume(folder / "lesions.nii.gz", segmentation.mask)
+    write_lesions_csv(folder / "lesions.csv", segmentation.table)
+    if outputs.probability:
+        write_volume(folder / "probability.nii.gz", segmentation.probability)
+    if outputs.dicom_seg is not None:
+        _write_dicom(folder, segmentation, images, facts)
+    record = {
+        "run": facts.as_json(),
+        "source": source_fingerprint,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "warnings": list(segmentation.study.warnings),
+        "conversion": dict(images.conversion.facts) if images.conversion is not None else {},
+        "lesions": lesions_as_json(segmentation.table),
+    }
+    projections = _write_page(folder, segmentation, record)
+    if outputs.png:
+        write_png(folder / "projections.png", projections)
+    if outputs.gif:
+        write_gif(folder / "projections.gif", projections)
+    record["files"] = sorted(path.name for path in folder.iterdir())
+    write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    return record
+
+
+def finished_record(folder: Path, facts: RunFacts, source_fingerprint: str) -> dict[str, Any] | None:
+    """The record of an earlier run on the same files with the same facts, if all that it wrote is there."""
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        same = record["run"] == facts.as_json() and record["source"] == source_fingerprint
+        whole = all((folder / name).is_file() for name in record["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if same and whole else None
+
+
+def _write_dicom(folder: Path, segmentation: Segmentation, images: SourceImages, facts: RunFacts) -> None:
+    if images.pet_stack is None:
+        raise UsageError(
+            f"{images.origin} is no DICOM study, which a DICOM SEG has to refer to; give the series"
+        )
+    provenance = _provenance(facts)
+    lesions = _segments(segmentation, str(facts.outputs.dicom_seg))
+    seg = write_seg(folder / "lesions.dcm", lesions, images.pet_stack, provenance)
+    report = folder / "measurements.dcm"
+    write_measurement_report(report, segmentation.table.lesions, seg, images.pet_stack, provenance)
+
+
+def _segments(segmentation: Segmentation, kind: str) -> Volume:
+    mask = segmentation.mask
+    if kind == "fractional":
+        return segmentation.probability
+    if kind == "per-lesion":
+        return mask.with_array(label_components(mask.array > 0)[0])
+    return mask.with_array(mask.array > 0)
+
+
+def _provenance(facts: RunFacts) -> Provenance:
+    settings = {**asdict(facts.settings.prediction), "dicom_seg": facts.outputs.dicom_seg}
+    settings |= {"min_voxels": facts.settings.min_voxels, "min_volume_ml": facts.settings.min_volume_ml}
+    described = {name: str(value) for name, value in settings.items()}
+    return Provenance(facts.model.name, identity=facts.model.fingerprint, settings=described)
+
+
+def _write_page(folder: Path, segmentation: Segmentation, record: Mapping[str, Any]) -> Projections:
+    facts = ReportFacts(
+        created=record["created"],
+        model={name: str(value) for name, value in record["run"]["model"].items()},
+        conversion={name: str(value) for name, value in record["conversion"].items()},
+    )
+    study, mask, table = segmentation.study, segmentation.mask, segmentation.table
+    return write_report(folder / "report.html", study, mask, table, facts)
