@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import nibabel
 import numpy as np
 import numpy.typing as npt
+from isal import igzip, isal_zlib
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
@@ -142,10 +143,10 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as raw:
             compressed = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
-            yield gzip.GzipFile(fileobj=raw, mode="rb") if compressed else raw  # type: ignore[misc]
+            yield igzip.IGzipFile(fileobj=raw, mode="rb") if compressed else raw  # type: ignore[misc]
     except PetlesionError:
         raise
-    except (EOFError, OSError, zlib.error) as error:
+    except (EOFError, OSError, zlib.error, isal_zlib.error) as error:
         raise FormatError(
             f"{path} is truncated or damaged ({error}); copy it again from its source"
         ) from error
@@ -296,7 +297,7 @@ def _write_nifti(path: Path, volume: Volume) -> None:
     with path.open("wb") as raw:
         if path.name.lower().endswith(".gz"):
             # No name and no time in the stream: the same volume gives the same file.
-            with gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as stream:
+            with igzip.IGzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as stream:
                 image.to_stream(stream)
         else:
             image.to_stream(raw)
