@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import nibabel
 import numpy as np
 import numpy.typing as npt
-from isal import igzip, isal_zlib
+from isal import igzip, igzip_lib
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
@@ -143,10 +143,10 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as raw:
             compressed = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
-            yield igzip.IGzipFile(fileobj=raw, mode="rb") if compressed else raw  # type: ignore[misc]
+            yield igzip.IGzipFile(fileobj=raw, mode="rb") if compressed else raw
     except PetlesionError:
         raise
-    except (EOFError, OSError, zlib.error, isal_zlib.error) as error:
+    except (EOFError, OSError, zlib.error, igzip_lib.IsalError) as error:
         raise FormatError(
             f"{path} is truncated or damaged ({error}); copy it again from its source"
         ) from error
