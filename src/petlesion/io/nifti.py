@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import nibabel
 import numpy as np
@@ -39,6 +39,8 @@ _MAGIC = {348: b"n+1", 540: b"n+2"}
 _GZIP_MAGIC = b"\x1f\x8b"
 _HIGHEST_GZIP_RATIO = 1100  # deflate cannot shrink by more than 1032 : 1
 _VOXEL_SIZE_TOLERANCE = 0.01
+# isal's annotations call its exception a value.
+_DAMAGE: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, cast(Any, igzip_lib.IsalError))
 
 
 def image_stem(path: str | Path) -> str:
@@ -146,7 +148,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             yield igzip.IGzipFile(fileobj=raw, mode="rb") if compressed else raw
     except PetlesionError:
         raise
-    except (EOFError, OSError, zlib.error, igzip_lib.IsalError) as error:
+    except _DAMAGE as error:
         raise FormatError(
             f"{path} is truncated or damaged ({error}); copy it again from its source"
         ) from error
