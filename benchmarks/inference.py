@@ -4,9 +4,10 @@
 
 The network is the paper's (128³ patches, 32 … 320 features, one fold, no mirroring) and the study a simulated
 whole body on 400 × 400 × 326 voxels. Without --model (a run, or any nnU-Net v2 model folder for CT and
-PET) the weights are trained for a moment on that study, so that there is something to agree on. Each way
-runs in a process of its own; times are from images in memory to a mask, networks loaded. --small makes the
-study and the network small and takes two minutes.
+PET) the weights are random, with a last bias that makes one voxel in 200 of a patch a lesion: the hardest case
+for agreement, as trained weights leave far fewer voxels near to 0.5. Each way runs in a process of its own;
+times are from images in memory to a mask, networks loaded. --small makes study and network small and takes
+two minutes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the small model folders ar
 
 FULL_SPACING_MM, SMALL_SPACING_MM = (3.0, 2.0364, 2.0364), (6.0, 4.0728, 4.0728)
 MATRIX = 4096
-SEED = 4
+SEED = 16
 
 
 @dataclass(frozen=True)
@@ -135,12 +136,39 @@ def make_task(folder: Path, model: Path | None, *, small: bool) -> tuple[Task, f
     if model is None:
         features = (16, 32, 64, 128) if small else (32, 64, 128, 256, 320, 320)
         recipe = Recipe(patch=(64,) * 3 if small else (128,) * 3, spacing=spacing, features=features)
-        model = write_model_folder(folder / "model", recipe, study, (32,) * 3 if small else (64,) * 3)
+        model = write_model_folder(folder / "model", recipe)
+        set_bias(model, study)
     fold = open_model_folder(model)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         next(iter(fold.networks.values()))(torch.zeros(1, len(fold.plan.channels), *fold.plan.patch_size))
     export_model(ExportRequest([model], folds=[next(iter(fold.networks))]), folder / "bundle")
     return Task(folder, model), counter.get_total_flops() / 1e12
+
+
+def set_bias(model: Path, study: Any) -> None:
+    """Choose the last layer's bias so that one voxel in 200 of the study's middle patches is a lesion."""
+    import torch
+
+    from petlesion.inference.backends.torch import open_model_folder
+    from petlesion.inference.preprocessing import channel_arrays, prepare, transposed_spacing
+    from petlesion.inference.tiling import all_tiles
+
+    folder = open_model_folder(model)
+    data = prepare(
+        channel_arrays(study, folder.plan), transposed_spacing(study, folder.plan), folder.plan
+    ).data
+    z, y, x = data.shape[1:]
+    tiles = all_tiles((z, y, x), folder.plan.patch_size, 0.5)
+    fold, network = next(iter(folder.networks.items()))
+    with torch.inference_mode():
+        patch = torch.from_numpy(data[(slice(None), *tiles[len(tiles) // 2])])[None]
+        logits = network(patch)[0]
+        threshold = float(np.quantile((logits[1] - logits[0]).numpy(), 0.995))
+    path = model / f"fold_{fold}" / "checkpoint_final.pth"
+    checkpoint = torch.load(path, weights_only=False)  # which this program has just written
+    last = max(name for name in checkpoint["network_weights"] if "seg_layers" in name and "bias" in name)
+    checkpoint["network_weights"][last][1] -= threshold
+    torch.save(checkpoint, path)
 
 
 def body_extent(study: Any) -> str:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,10 @@ class Recipe:
     labels: tuple[str, ...] = ("background", "lesion")
 
 
-def write_model_folder(
-    path: Path, recipe: Recipe, study: Study | None = None, training_patch: tuple[int, int, int] | None = None
-) -> Path:
+def write_model_folder(path: Path, recipe: Recipe, study: Study | None = None) -> Path:
     """Write plans.json, dataset.json and a checkpoint per fold, as nnU-Net's trainer does.
 
-    The weights are random, or briefly trained to find the lesions of `study`, each fold a little more;
-    on patches of `training_patch` voxels, if not of the network's own.
+    The weights are random, or briefly trained to find the lesions of `study`, each fold a little more.
     """
     path.mkdir(parents=True)
     plans, dataset = plans_of(recipe), dataset_of(recipe)
@@ -58,8 +55,7 @@ def write_model_folder(
     network = build_network(plans["configurations"]["3d_fullres"], plan)
     for fold in recipe.folds:
         if study is not None:
-            shorter = plan if training_patch is None else replace(plan, patch_size=training_patch)
-            _train_briefly(network, study, shorter, steps=30)
+            _train_briefly(network, study, plan, steps=30)
         else:
             last = network.decoder.seg_layers[-1]
             torch.nn.init.normal_(last.weight, std=2.0)
@@ -105,10 +101,12 @@ def _train_briefly(network: torch.nn.Module, study: Study, plan: Plan, steps: in
     target, _ = pad_to_patch(target[None], plan.patch_size)
     z, y, x = image.shape[1:]
     tiles = all_tiles((z, y, x), plan.patch_size, 0.5)
+    with_lesion = [tile for tile in tiles if (target[(0, *tile)] > 0.5).any()]
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     weight = torch.tensor([1.0, 10.0])
     for step in range(steps):
-        tile = (slice(None), *tiles[(7 * step) % len(tiles)])
+        choice = with_lesion if step % 2 else tiles
+        tile = (slice(None), *choice[(7 * step) % len(choice)])
         labels = torch.from_numpy(target[tile] > 0.5).long()
         loss = torch.nn.functional.cross_entropy(network(torch.from_numpy(image[tile])[None]), labels, weight)
         optimizer.zero_grad()

@@ -77,10 +77,11 @@ def test_an_empty_body_has_no_tiles() -> None:
     assert body_tiles(np.zeros((20, 20, 20), dtype=bool), (8, 8, 8), 0.5) == []
 
 
-def test_a_body_at_the_edge_and_smaller_than_a_patch_has_one_tile() -> None:
-    body = np.zeros((20, 20, 20), dtype=bool)
-    body[0, 19, 3] = True
-    assert body_tiles(body, (8, 8, 8), 0.5) == [(slice(0, 8), slice(12, 20), slice(0, 8))]
+def test_a_small_body_is_seen_by_two_tiles_along_an_axis_that_is_longer_than_a_patch() -> None:
+    body = np.zeros((20, 20, 8), dtype=bool)
+    body[0:5, 9:12, 3:6] = True
+    expected = [(slice(z, z + 8), slice(y, y + 8), slice(0, 8)) for z in (0, 4) for y in (4, 8)]
+    assert body_tiles(body, (8, 8, 8), 0.5) == expected
 
 
 def test_what_is_smaller_than_a_patch_lies_in_its_middle() -> None:

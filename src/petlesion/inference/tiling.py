@@ -50,12 +50,16 @@ def all_tiles(shape: Shape, patch: Shape, step: float) -> list[Box]:
 def body_tiles(body: Mask, patch: Shape, step: float) -> list[Box]:
     """Tiles spread over the body's bounding box, without those that hold no voxel of the body.
 
-    `body` has the shape of the (padded) image; where it is empty, there are no tiles.
+    `body` has the shape of the (padded) image; where it is empty, there are no tiles. The box is widened, as
+    far as the image reaches, to room for two tiles along each axis: one alone would see its edges worse.
     """
     box = ndimage.find_objects(body.view(np.uint8))
     if not box:
         return []
-    lengths = [max(part.stop - part.start, size) for part, size in zip(box[0], patch, strict=True)]
+    lengths = [
+        min(max(part.stop - part.start, size + math.ceil(size * step)), whole)
+        for part, size, whole in zip(box[0], patch, body.shape, strict=True)
+    ]
     offset = [
         min(max((part.start + part.stop - length) // 2, 0), whole - length)
         for part, length, whole in zip(box[0], lengths, body.shape, strict=True)
