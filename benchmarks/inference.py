@@ -4,7 +4,7 @@
 
 The network is the paper's (128³ patches, 32 … 320 features, one fold, no mirroring) and the study a simulated
 whole body on 400 × 400 × 326 voxels. Without --model (a run, or any nnU-Net v2 model folder for CT and
-PET) the weights are random, with a last bias that makes one voxel in 200 of a patch a lesion: the hardest case
+PET) the weights are random, with a last bias that makes one voxel in 200 of a patch a lesion: the hard case
 for agreement, as trained weights leave far fewer voxels near to 0.5. Each way runs in a process of its own;
 times are from images in memory to a mask, networks loaded. --small makes study and network small and takes
 two minutes.

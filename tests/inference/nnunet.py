@@ -41,10 +41,11 @@ class Recipe:
     labels: tuple[str, ...] = ("background", "lesion")
 
 
-def write_model_folder(path: Path, recipe: Recipe, study: Study | None = None) -> Path:
+def write_model_folder(path: Path, recipe: Recipe, study: Study | None = None, *, bias: float = 0.0) -> Path:
     """Write plans.json, dataset.json and a checkpoint per fold, as nnU-Net's trainer does.
 
-    The weights are random, or briefly trained to find the lesions of `study`, each fold a little more.
+    The weights are random, with a `bias` of the first label's logit, or briefly trained to find the lesions
+    of `study`, each fold a little more.
     """
     path.mkdir(parents=True)
     plans, dataset = plans_of(recipe), dataset_of(recipe)
@@ -60,6 +61,7 @@ def write_model_folder(path: Path, recipe: Recipe, study: Study | None = None) -
             last = network.decoder.seg_layers[-1]
             torch.nn.init.normal_(last.weight, std=2.0)
             torch.nn.init.zeros_(last.bias)
+            torch.nn.init.constant_(last.bias[1:2], bias)
         (path / f"fold_{fold}").mkdir()
         checkpoint = _checkpoint(network, plans, dataset, recipe)
         torch.save(checkpoint, path / f"fold_{fold}" / "checkpoint_final.pth")

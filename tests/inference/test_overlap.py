@@ -45,6 +45,23 @@ def test_an_item_that_fails_does_not_stop_the_next() -> None:
     assert overlap.take(2) == 2
 
 
+def test_its_end_waits_for_the_writing_unless_it_is_interrupted() -> None:
+    for error in (ValueError, KeyboardInterrupt):
+        go_on, written = threading.Event(), threading.Event()
+
+        def write(go_on: threading.Event = go_on, written: threading.Event = written) -> None:
+            go_on.wait(5)
+            written.set()
+
+        if error is ValueError:
+            threading.Timer(0.1, go_on.set).start()
+        with pytest.raises(error), Overlap(range(1), int) as overlap:
+            overlap.write(write)
+            raise error
+        assert written.is_set() == (error is ValueError)
+        go_on.set()
+
+
 def test_a_failed_writing_is_told() -> None:
     def write() -> None:
         raise OSError("disk full")

@@ -129,10 +129,9 @@ def _job(
         study: Study = target.cohort.read_study(task.case_id)
         return prepare_study(study, task.model, settings)
 
-    overlap: Overlap[_Task, PreparedStudy] = Overlap(tasks, prepare)
     try:
-        yield partial(_predict_one, overlap, tasks, target)
-        overlap.finish()
+        with Overlap(tasks, prepare) as overlap:
+            yield partial(_predict_one, overlap, tasks, target)
     except KeyboardInterrupt:
         for task in tasks:
             target.remove_partial_files(task.case_id)

@@ -14,8 +14,8 @@ P = TypeVar("P")
 class Overlap(Generic[T, P]):
     """Prepares the next item and writes the last one while its user computes the current one.
 
-    At most one item is prepared ahead and one is being written, so that memory does not grow. The threads
-    are daemons: a process that is interrupted does not wait for them.
+    At most one item is prepared ahead and one is being written, so that memory does not grow. As a context
+    it waits at its end until all is written, unless it was interrupted (Ctrl-C): the threads are daemons.
     """
 
     def __init__(self, items: Sequence[T], prepare: Callable[[T], P]) -> None:
@@ -23,6 +23,13 @@ class Overlap(Generic[T, P]):
         self._prepare = prepare
         self._ahead: tuple[int, Future[P]] | None = None
         self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Overlap[T, P]:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, Exception):
+            self.finish()
 
     def take(self, index: int) -> P:
         """What `prepare` makes of an item, and begin with the next one. Raises what `prepare` raised."""

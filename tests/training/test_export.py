@@ -1,0 +1,88 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from petlesion.errors import ModelError
+from petlesion.inference.predict import PredictionSettings, load_model, predict
+from petlesion.model.bundle import Bundle
+from petlesion.training.export import ExportRequest, export_model
+from petlesion.volume import Study
+from tests.inference.nnunet import Recipe, write_model_folder
+
+FULL = PredictionSettings(tiles="full")
+
+
+def weight_types(path: Path) -> set[int]:
+    """ONNX data types of the weights of many values."""
+    graph = onnx.load(path).graph
+    return {weight.data_type for weight in graph.initializer if np.prod(weight.dims) >= 4096}
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(),
+        Recipe(old_plans=True, folds=("0", "all")),
+        Recipe(labels=("background", "liver", "lesion")),
+        Recipe(patch=(16, 32, 64), spacing=(6.0, 4.0, 3.0), transpose=(1, 2, 0)),
+    ],
+    ids=["as it is", "plans of 2023", "three labels", "transposed"],
+)
+def test_a_bundle_gives_torchs_probabilities(recipe: Recipe, tmp_path: Path, phantom: Study) -> None:
+    folder = write_model_folder(tmp_path / "model", recipe)
+    bundle = export_model(ExportRequest([folder]), tmp_path / "bundle")
+    assert list(bundle.members[0].networks) == sorted(recipe.folds)
+    expected = predict(phantom, load_model(folder, precision="float32"), FULL).probability.array
+    found = predict(phantom, load_model(bundle.path, precision="float32"), FULL).probability.array
+    assert np.abs(found - expected).max() <= 1e-3
+
+
+def test_weights_are_halved_only_where_no_label_changes(tmp_path: Path) -> None:
+    """Nothing is near to 0.5 where the lesion's logit is far below the background's."""
+    types = {}
+    for name, bias in (("decided", -20.0), ("undecided", 0.0)):
+        folder = write_model_folder(tmp_path / name, Recipe(), bias=bias)
+        export_model(ExportRequest([folder]), tmp_path / f"{name}-bundle")
+        types[name] = weight_types(tmp_path / f"{name}-bundle" / "member_0_fold_0.onnx")
+    assert types == {"decided": {onnx.TensorProto.FLOAT16}, "undecided": {onnx.TensorProto.FLOAT}}
+
+
+def test_the_network_tells_nothing_of_where_it_was_exported(tmp_path: Path) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe())
+    bundle = export_model(ExportRequest([folder]), tmp_path / "bundle")
+    for name in bundle.sha256:
+        content = (bundle.path / name).read_bytes()
+        assert b"site-packages" not in content
+        assert str(tmp_path).encode() not in content
+
+
+def test_the_card_tells_where_the_model_comes_from(tmp_path: Path) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe())
+    (folder / "experiment.json").write_text(json.dumps({"name": "b", "epochs": 2}))
+    bundle = export_model(ExportRequest([folder], folds=["0"]), tmp_path / "bundle")
+    assert bundle.card.name == "model"
+    assert bundle.card.licence == "not stated"
+    assert bundle.card.training_data == "Dataset901_Test (3 studies)"
+    assert bundle.members[0].trained_as["experiment"] == {"name": "b", "epochs": 2}
+    assert bundle.members[0].trained_as["trainer"] == "nnUNetTrainer"
+
+
+def test_the_orientation_can_be_stated(tmp_path: Path, phantom: Study) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe())
+    bundle = export_model(ExportRequest([folder], orientation="RAS"), tmp_path / "bundle")
+    assert Bundle.open(bundle.path).members[0].plan.orientation == "RAS"
+    turned = phantom.reoriented("RAS")
+    as_lps = Study("turned", *(volume.with_array(volume.array) for volume in (turned.pet, turned.ct)))
+    expected = predict(phantom, load_model(folder, orientation="RAS"), FULL).probability
+    found = predict(as_lps, load_model(bundle.path, precision="float32"), FULL).probability
+    assert found.orientation == "RAS"
+    np.testing.assert_allclose(found.reoriented("LPS").array, expected.array, atol=1e-3)
+
+
+def test_what_cannot_be_exported_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        export_model(ExportRequest([tmp_path / "absent"]), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
