@@ -32,9 +32,9 @@ AIR_HU = -1024.0
 def make_study(folder: Path, slices: int) -> None:
     """Simulate a study and give it a CT of 512 × 512 pixels."""
     from petlesion.resample import resample_to_grid
-    from petlesion.simulate import SimulationSettings
-    from petlesion.simulate.dicom import write_dicom
-    from petlesion.simulate.study import simulate_in_full
+    from petlesion.simulation import SimulationSettings
+    from petlesion.simulation.dicom import write_dicom
+    from petlesion.simulation.study import simulate_in_full
     from petlesion.volume import Grid
 
     simulation = simulate_in_full(1, SimulationSettings(slices=slices))

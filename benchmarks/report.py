@@ -29,7 +29,7 @@ CHROMIUM_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu"]
 
 
 def simulate_to(path: Path, seed: int) -> None:
-    from petlesion.simulate.study import SimulationSettings, simulate
+    from petlesion.simulation.study import SimulationSettings, simulate
 
     study = simulate(seed, SimulationSettings(slices=326))
     np.savez(

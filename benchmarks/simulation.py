@@ -21,16 +21,16 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from petlesion.lesions import component_sizes, label_components
-from petlesion.simulate import SimulationSettings
-from petlesion.simulate.body import Tissue
-from petlesion.simulate.burden import (
+from petlesion.simulation import SimulationSettings
+from petlesion.simulation.body import Tissue
+from petlesion.simulation.burden import (
     COMPONENT_VOLUME_ML,
     COMPONENTS_PER_STUDY,
     PROBABILITIES,
     SHARE_WITH_LESIONS,
     TOTAL_VOLUME_ML,
 )
-from petlesion.simulate.study import Simulation, simulate_in_full, study_seed
+from petlesion.simulation.study import Simulation, simulate_in_full, study_seed
 
 Floats = npt.NDArray[np.float64]
 

@@ -20,7 +20,7 @@ LAYERS = [
     "intake",
     "lesions",
     "cohort",
-    "simulate",
+    "simulation",
     "experiments",
     "model",
     "inference",

@@ -19,7 +19,7 @@ from petlesion.lesions import measure_lesions
 from petlesion.report.cohort import CohortFacts, CohortRow, write_cohort_report
 from petlesion.report.html import ReportFacts, write_report
 from petlesion.report.projections import write_gif, write_png
-from petlesion.simulate.study import SimulationSettings, simulate
+from petlesion.simulation.study import SimulationSettings, simulate
 
 HERE = Path(__file__).parent
 SEED = 22

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from petlesion.errors import PetlesionError
     from petlesion.inference.predict import Model, PredictionSettings, load_model
     from petlesion.pipeline import Segmentation, SegmentationSettings, read_study, segment
-    from petlesion.simulate import SimulationSettings, simulate
+    from petlesion.simulation import SimulationSettings, simulate
     from petlesion.volume import Grid, Study, Volume
 
 __all__ = [
@@ -47,13 +47,13 @@ _HOMES = {
     "PredictionSettings": "inference.predict",
     "Segmentation": "pipeline",
     "SegmentationSettings": "pipeline",
-    "SimulationSettings": "simulate",
+    "SimulationSettings": "simulation",
     "Study": "volume",
     "Volume": "volume",
     "load_model": "inference.predict",
     "read_study": "pipeline",
     "segment": "pipeline",
-    "simulate": "simulate",
+    "simulate": "simulation",
 }
 
 

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from petlesion.cli.main import app
 from petlesion.cohort.layout import Cohort
-from petlesion.simulate import SimulationSettings
-from petlesion.simulate.body import Tissue
-from petlesion.simulate.study import simulate_in_full
+from petlesion.simulation import SimulationSettings
+from petlesion.simulation.body import Tissue
+from petlesion.simulation.study import simulate_in_full
 
 runner = CliRunner()
 
@@ -68,7 +68,7 @@ def test_a_body_is_fitted_around_real_organs(real_data: Path) -> None:
 def test_the_figures_in_the_simulator_are_the_published_ones(real_data: Path) -> None:
     import json
 
-    from petlesion.simulate import burden
+    from petlesion.simulation import burden
 
     published = json.loads((real_data / "autopet_lesions.json").read_text())
     assert tuple(published["probabilities"]) == burden.PROBABILITIES

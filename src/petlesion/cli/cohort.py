@@ -15,7 +15,7 @@ from petlesion.cli.console import print_json, print_table, progress, say
 if TYPE_CHECKING:
     from petlesion.cohort.layout import Cohort
     from petlesion.cohort.sources import Entry
-    from petlesion.simulate import SimulationSettings
+    from petlesion.simulation import SimulationSettings
 
 app = typer.Typer(
     name="cohort",
@@ -124,9 +124,9 @@ def simulate(
     """Make a cohort of simulated whole-body studies. Started again, it adds what is missing."""
     from petlesion.cohort.layout import create_cohort
     from petlesion.cohort.sources import Entry
-    from petlesion.simulate import SimulationSettings
-    from petlesion.simulate import simulate as simulate_study
-    from petlesion.simulate.study import AUTOPET_SPACING_MM, study_name, study_seed
+    from petlesion.simulation import SimulationSettings
+    from petlesion.simulation import simulate as simulate_study
+    from petlesion.simulation.study import AUTOPET_SPACING_MM, study_name, study_seed
 
     settings = SimulationSettings((spacing,) * 3 if spacing else AUTOPET_SPACING_MM, organs=organs)
     seeds = {study_name(own): own for own in (study_seed(seed, number) for number in range(count))}
@@ -158,8 +158,8 @@ def _add_entries(what: str, cohort: Cohort, entries: list[Entry], workers: int) 
 
 
 def _write_dicom(output: Path, seeds: dict[str, int], settings: SimulationSettings) -> None:
-    from petlesion.simulate.dicom import write_dicom
-    from petlesion.simulate.study import simulate_in_full
+    from petlesion.simulation.dicom import write_dicom
+    from petlesion.simulation.study import simulate_in_full
 
     def write(name: str) -> None:
         write_dicom(output / name, simulate_in_full(seeds[name], settings))

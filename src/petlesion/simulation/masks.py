@@ -16,8 +16,8 @@ from scipy import ndimage
 
 from petlesion.errors import InputError, StudyError, UsageError, ValueRangeError
 from petlesion.io.nifti import is_image, read_volume
-from petlesion.simulate.body import BodyMap, Canvas, Patient, Profile, Tissue, one_of
-from petlesion.simulate.shapes import Ellipsoid
+from petlesion.simulation.body import BodyMap, Canvas, Patient, Profile, Tissue, one_of
+from petlesion.simulation.shapes import Ellipsoid
 from petlesion.volume import Volume
 
 SPLEEN, KIDNEYS, LIVER, BLADDER, LUNGS, BRAIN, HEART, STOMACH, PROSTATE, GLANDS = range(1, 11)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from petlesion.simulate.body import draw_body_map, draw_patient
-from petlesion.simulate.field import FieldOfView, place_field
+from petlesion.simulation.body import draw_body_map, draw_patient
+from petlesion.simulation.field import FieldOfView, place_field
 
 
 def test_the_block_is_put_where_it_was_taken_from() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from petlesion.simulate.body import Canvas, Patient, Tissue
-from petlesion.simulate.outline import cavity_distance
-from petlesion.simulate.shapes import Box, Ellipsoid, Shape, Tube, mirrored, tube
+from petlesion.simulation.body import Canvas, Patient, Tissue
+from petlesion.simulation.outline import cavity_distance
+from petlesion.simulation.shapes import Box, Ellipsoid, Shape, Tube, mirrored, tube
 
 # Heights of the middles of the vertebral bodies from L5 to C2, and where they stand from front to back.
 VERTEBRA_HEIGHTS = (

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from petlesion.simulate import organs, skeleton
-from petlesion.simulate.body import Canvas, Patient, Tissue
-from petlesion.simulate.outline import (
+from petlesion.simulation import organs, skeleton
+from petlesion.simulation.body import Canvas, Patient, Tissue
+from petlesion.simulation.outline import (
     CAVITY_BOTTOM,
     CAVITY_TOP,
     TRUNK_BOTTOM,
@@ -20,7 +20,7 @@ from petlesion.simulate.outline import (
     slices_between,
     trunk_distance,
 )
-from petlesion.simulate.shapes import Ellipsoid, Floats, Point, Shape, Tube, mirrored, tube
+from petlesion.simulation.shapes import Ellipsoid, Floats, Point, Shape, Tube, mirrored, tube
 
 _DOMES = ((-72.0, 408.0), (74.0, 398.0))  # middle and height of the diaphragm, right and left
 

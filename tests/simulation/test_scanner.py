@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from petlesion.simulate.body import Canvas
-from petlesion.simulate.scanner import Scanner, blur, correlated_noise, draw_scanner, scan_ct, scan_pet
-from petlesion.simulate.uptake import Phantom
+from petlesion.simulation.body import Canvas
+from petlesion.simulation.scanner import Scanner, blur, correlated_noise, draw_scanner, scan_ct, scan_pet
+from petlesion.simulation.uptake import Phantom
 
 QUIET = Scanner(
     resolution_mm=6.0, liver_noise=0.0, noise_grain_mm=5.0, scatter=0.0, breathing_mm=0.0, inspiration_mm=0.0,

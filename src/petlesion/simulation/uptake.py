@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from petlesion.simulate.body import Canvas, Tissue
-from petlesion.simulate.fields import smooth_field
-from petlesion.simulate.shapes import Floats
+from petlesion.simulation.body import Canvas, Tissue
+from petlesion.simulation.fields import smooth_field
+from petlesion.simulation.shapes import Floats
 
 _FINE_MM = 11.0
 _COARSE_MM = 34.0

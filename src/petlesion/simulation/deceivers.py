@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petlesion.simulate.body import Patient, Tissue, one_of
-from petlesion.simulate.fields import smooth_field
-from petlesion.simulate.shapes import Ellipsoid, Floats, Point, Shape, mirrored, tube
-from petlesion.simulate.skeleton import VERTEBRA_HEIGHTS, arm, spine_y
-from petlesion.simulate.uptake import Phantom
+from petlesion.simulation.body import Patient, Tissue, one_of
+from petlesion.simulation.fields import smooth_field
+from petlesion.simulation.shapes import Ellipsoid, Floats, Point, Shape, mirrored, tube
+from petlesion.simulation.skeleton import VERTEBRA_HEIGHTS, arm, spine_y
+from petlesion.simulation.uptake import Phantom
 
 _FATS = (Tissue.FAT, Tissue.VISCERAL_FAT)
 _NODE_BEDS = (*_FATS, Tissue.MUSCLE, Tissue.MEDIASTINUM)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from petlesion.simulate.body import (
+from petlesion.simulation.body import (
     BodyMap,
     Canvas,
     Profile,
@@ -11,7 +11,7 @@ from petlesion.simulate.body import (
     make_canvas,
     one_of,
 )
-from petlesion.simulate.shapes import Box, Ellipsoid, tube
+from petlesion.simulation.shapes import Box, Ellipsoid, tube
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from petlesion.simulate.burden import (
+from petlesion.simulation.burden import (
     COMPONENT_VOLUME_ML,
     COMPONENTS_PER_STUDY,
     PROBABILITIES,

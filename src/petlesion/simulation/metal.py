@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from petlesion.simulate.body import Patient
-from petlesion.simulate.shapes import Box, Ellipsoid, Shape, mirrored, tube
-from petlesion.simulate.uptake import Phantom
+from petlesion.simulation.body import Patient
+from petlesion.simulation.shapes import Box, Ellipsoid, Shape, mirrored, tube
+from petlesion.simulation.uptake import Phantom
 
 _METAL_HU = 6000.0
 _REACH_MM = 110.0

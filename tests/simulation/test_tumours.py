@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from petlesion.simulate.anatomy import build_anatomy
-from petlesion.simulate.body import BodyMap, Canvas, Patient, Profile, Tissue, make_canvas
-from petlesion.simulate.burden import Burden
-from petlesion.simulate.deceivers import add_deceivers
-from petlesion.simulate.diseases import DISEASES, SITES
-from petlesion.simulate.scanner import draw_scanner
-from petlesion.simulate.tumours import add_lesions
-from petlesion.simulate.uptake import Phantom, draw_phantom
+from petlesion.simulation.anatomy import build_anatomy
+from petlesion.simulation.body import BodyMap, Canvas, Patient, Profile, Tissue, make_canvas
+from petlesion.simulation.burden import Burden
+from petlesion.simulation.deceivers import add_deceivers
+from petlesion.simulation.diseases import DISEASES, SITES
+from petlesion.simulation.scanner import draw_scanner
+from petlesion.simulation.tumours import add_lesions
+from petlesion.simulation.uptake import Phantom, draw_phantom
 
 PATIENT = Patient("female", 1700.0, 24.0, 15.0, arms_up=True)
 

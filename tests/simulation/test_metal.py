@@ -1,10 +1,10 @@
 import numpy as np
 
-from petlesion.simulate.anatomy import build_anatomy
-from petlesion.simulate.body import Patient, Tissue, make_canvas
-from petlesion.simulate.metal import add_metal
-from petlesion.simulate.uptake import draw_phantom
-from tests.simulate.test_tumours import reference_body
+from petlesion.simulation.anatomy import build_anatomy
+from petlesion.simulation.body import Patient, Tissue, make_canvas
+from petlesion.simulation.metal import add_metal
+from petlesion.simulation.uptake import draw_phantom
+from tests.simulation.test_tumours import reference_body
 
 
 def test_metal_is_rare_dense_and_streaks_in_the_body_alone() -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from petlesion.simulate.body import BodyMap, Patient
-from petlesion.simulate.masks import OrganMasks
+from petlesion.simulation.body import BodyMap, Patient
+from petlesion.simulation.masks import OrganMasks
 from petlesion.volume import Array, Volume
 
 # Lengths of autoPET's scans in mm and how often each occurs (shapes in the released fingerprint of 919).

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petlesion.simulate.body import Canvas, Patient, Tissue
-from petlesion.simulate.fields import smooth_field
-from petlesion.simulate.shapes import Ellipsoid, Point, Shape, Shell, Tube, mirrored, tube
+from petlesion.simulation.body import Canvas, Patient, Tissue
+from petlesion.simulation.fields import smooth_field
+from petlesion.simulation.shapes import Ellipsoid, Point, Shape, Shell, Tube, mirrored, tube
 
 _BELLY = (Tissue.VISCERAL_FAT, Tissue.SMALL_BOWEL)
 _CHEST = (Tissue.LUNG, Tissue.MEDIASTINUM)

@@ -18,8 +18,8 @@ from pydicom.valuerep import DSfloat
 
 from petlesion._version import __version__
 from petlesion.io.atomic import atomic_folder
-from petlesion.simulate.body import Patient
-from petlesion.simulate.study import Simulation
+from petlesion.simulation.body import Patient
+from petlesion.simulation.study import Simulation
 from petlesion.volume import Array, Volume
 
 MANUFACTURER = "petlesion simulator"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from petlesion.simulate.body import Tissue
-from petlesion.simulate.shapes import Tube, tube
+from petlesion.simulation.body import Tissue
+from petlesion.simulation.shapes import Tube, tube
 
 _SOFT = (Tissue.FAT, Tissue.VISCERAL_FAT, Tissue.MUSCLE, Tissue.MEDIASTINUM)
 

@@ -5,9 +5,9 @@ import pydicom
 import pytest
 
 from petlesion.intake import find_studies, read_source, to_study
-from petlesion.simulate import SimulationSettings
-from petlesion.simulate.dicom import write_dicom
-from petlesion.simulate.study import Simulation, simulate_in_full
+from petlesion.simulation import SimulationSettings
+from petlesion.simulation.dicom import write_dicom
+from petlesion.simulation.study import Simulation, simulate_in_full
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import pytest
 
 from petlesion.cohort.check import require_sound
 from petlesion.errors import UsageError
-from petlesion.simulate import SimulationSettings, simulate
-from petlesion.simulate.body import Tissue
-from petlesion.simulate.burden import draw_burden
-from petlesion.simulate.study import Simulation, simulate_in_full, study_seed
+from petlesion.simulation import SimulationSettings, simulate
+from petlesion.simulation.body import Tissue
+from petlesion.simulation.burden import draw_burden
+from petlesion.simulation.study import Simulation, simulate_in_full, study_seed
 
 COARSE = SimulationSettings((5.0, 5.0, 5.0))
 WITH_LESIONS = [seed for seed in range(30) if draw_burden(seed, np.random.default_rng(0)).volumes_ml][:4]
@@ -39,7 +39,7 @@ def simulations() -> list[Simulation]:
 def test_the_same_seed_gives_the_same_bytes() -> None:
     digests = set()
     code = (
-        "import hashlib; from petlesion.simulate import *;"
+        "import hashlib; from petlesion.simulation import *;"
         "s = simulate(3, SimulationSettings((8.0, 8.0, 8.0)));"
         "print(hashlib.sha256(b''.join(v.array.tobytes() for v in (s.pet, s.ct, s.reference))).hexdigest())"
     )
@@ -70,8 +70,8 @@ def test_grids_and_types(simulations: list[Simulation]) -> None:
 
 
 def test_a_full_size_study_has_autopet_s_grid() -> None:
-    from petlesion.simulate.body import draw_body_map, draw_patient
-    from petlesion.simulate.field import place_field
+    from petlesion.simulation.body import draw_body_map, draw_patient
+    from petlesion.simulation.field import place_field
 
     settings = SimulationSettings(slices=326)
     rng = np.random.default_rng(0)
@@ -142,7 +142,7 @@ def test_organs_have_the_activity_and_density_of_organs(simulations: list[Simula
 
 
 def test_both_arms_and_sexes_occur() -> None:
-    from petlesion.simulate.body import draw_patient
+    from petlesion.simulation.body import draw_patient
 
     patients = [draw_patient(np.random.default_rng(seed)) for seed in range(100)]
     assert {patient.sex for patient in patients} == {"female", "male"}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from petlesion.simulate.outline import cavity_distance, slices_between
-from petlesion.simulate.shapes import Floats
-from petlesion.simulate.uptake import Phantom
+from petlesion.simulation.outline import cavity_distance, slices_between
+from petlesion.simulation.shapes import Floats
+from petlesion.simulation.uptake import Phantom
 from petlesion.volume import Volume
 
 _FWHM_PER_SIGMA = 2.3548

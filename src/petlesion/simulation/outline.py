@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from petlesion.simulate.body import Canvas, Profile
-from petlesion.simulate.shapes import Floats
+from petlesion.simulation.body import Canvas, Profile
+from petlesion.simulation.shapes import Floats
 
 # The muscle's outline of the trunk and neck: half width, half depth and its middle, by height in mm.
 _HEIGHTS = (-110.0, -60, 0, 60, 120, 180, 250, 320, 400, 460, 500, 535, 560, 585, 620, 700)

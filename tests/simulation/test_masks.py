@@ -5,10 +5,10 @@ import pytest
 
 from petlesion.errors import StudyError, UsageError, ValueRangeError
 from petlesion.io.nifti import write_volume
-from petlesion.simulate import SimulationSettings
-from petlesion.simulate.body import Tissue
-from petlesion.simulate.masks import BLADDER, HEART, KIDNEYS, LIVER, LUNGS, SPLEEN, find_masks
-from petlesion.simulate.study import Simulation, simulate_in_full
+from petlesion.simulation import SimulationSettings
+from petlesion.simulation.body import Tissue
+from petlesion.simulation.masks import BLADDER, HEART, KIDNEYS, LIVER, LUNGS, SPLEEN, find_masks
+from petlesion.simulation.study import Simulation, simulate_in_full
 from petlesion.volume import Volume
 
 LABELS = {

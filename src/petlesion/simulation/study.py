@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from petlesion.errors import UsageError
-from petlesion.simulate.anatomy import build_anatomy
-from petlesion.simulate.body import Canvas, Patient, draw_body_map, draw_patient, make_canvas
-from petlesion.simulate.burden import draw_burden
-from petlesion.simulate.deceivers import add_deceivers
-from petlesion.simulate.field import FieldOfView, field_of_masks, place_field
-from petlesion.simulate.masks import find_masks, fit_body, fit_patient, place_organs, read_masks
-from petlesion.simulate.metal import add_metal
-from petlesion.simulate.scanner import (
+from petlesion.simulation.anatomy import build_anatomy
+from petlesion.simulation.body import Canvas, Patient, draw_body_map, draw_patient, make_canvas
+from petlesion.simulation.burden import draw_burden
+from petlesion.simulation.deceivers import add_deceivers
+from petlesion.simulation.field import FieldOfView, field_of_masks, place_field
+from petlesion.simulation.masks import find_masks, fit_body, fit_patient, place_organs, read_masks
+from petlesion.simulation.metal import add_metal
+from petlesion.simulation.scanner import (
     Scanner,
     ct_surroundings,
     draw_scanner,
@@ -23,8 +23,8 @@ from petlesion.simulate.scanner import (
     scan_ct,
     scan_pet,
 )
-from petlesion.simulate.tumours import add_lesions
-from petlesion.simulate.uptake import draw_phantom
+from petlesion.simulation.tumours import add_lesions
+from petlesion.simulation.uptake import draw_phantom
 from petlesion.volume import Study, Volume
 
 AUTOPET_SPACING_MM = (3.0, 2.0364, 2.0364)

@@ -16,8 +16,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from petlesion.simulate.fields import smooth_field
-from petlesion.simulate.shapes import Box, Floats, Shape
+from petlesion.simulation.fields import smooth_field
+from petlesion.simulation.shapes import Box, Floats, Shape
 
 REFERENCE_HEIGHT_MM = 1740.0
 _WARP_SCALE_MM = 90.0

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petlesion.simulate.shapes import Ellipsoid, Shape, Shell, Tube, mirrored, tube
+from petlesion.simulation.shapes import Ellipsoid, Shape, Shell, Tube, mirrored, tube
 
 coordinate = st.floats(-40, 40)
 point = st.tuples(coordinate, coordinate, coordinate)

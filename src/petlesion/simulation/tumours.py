@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from petlesion.simulate.body import Canvas, Tissue, one_of
-from petlesion.simulate.burden import Burden
-from petlesion.simulate.diseases import DISEASES, SITES, Site
-from petlesion.simulate.fields import smooth_field
-from petlesion.simulate.scanner import Scanner
-from petlesion.simulate.shapes import Floats, mirrored
-from petlesion.simulate.uptake import Phantom
+from petlesion.simulation.body import Canvas, Tissue, one_of
+from petlesion.simulation.burden import Burden
+from petlesion.simulation.diseases import DISEASES, SITES, Site
+from petlesion.simulation.fields import smooth_field
+from petlesion.simulation.scanner import Scanner
+from petlesion.simulation.shapes import Floats, mirrored
+from petlesion.simulation.uptake import Phantom
 
 Window = tuple[slice, slice, slice]
 
