@@ -38,12 +38,12 @@ def resize(
         return image
     across = slice_axis(interpolation.separate_slices, spacing, new_spacing)
     within = tuple(axis for axis in range(3) if axis != across)
-    lowest = image.min(axis=within, keepdims=True)
-    highest = image.max(axis=within, keepdims=True)
-    old_shape = image.shape
-    for axis in sorted(within, key=lambda axis: shape[axis] / old_shape[axis]):
+    original = image
+    for axis in sorted(within, key=lambda axis: shape[axis] / original.shape[axis]):
         image = _resize_axis(image, axis, shape[axis], interpolation.order)
-    image = np.clip(image, lowest, highest)
+    if interpolation.order > 1:
+        lowest, highest = (limit(original, axis=within, keepdims=True) for limit in (np.min, np.max))
+        image = np.clip(image, lowest, highest)
     if across is not None:
         image = _resize_axis(image, across, shape[across], interpolation.order_across)
     return image
@@ -66,13 +66,13 @@ def _resize_axis(image: Float, axis: int, size: int, order: int) -> Float:
     if image.shape[axis] == size:
         return image
     matrix = _interpolation_matrix(image.shape[axis], size, order)
+    # One large product each: many small ones cost far more wherever BLAS shares them out among threads.
     if axis == 0:
-        resized = np.tensordot(matrix, image, axes=(1, 0))
-    elif axis == 1:
-        resized = np.matmul(matrix, image)
-    else:
-        resized = np.matmul(image, matrix.T)
-    return np.asarray(resized, dtype=np.float32)
+        resized = matrix @ image.reshape(len(image), -1)
+        return resized.reshape(size, *image.shape[1:])
+    moved = np.moveaxis(image, axis, -1)
+    resized = moved.reshape(-1, moved.shape[-1]) @ matrix.T
+    return np.moveaxis(resized.reshape(*moved.shape[:-1], size), -1, axis)
 
 
 def _interpolation_matrix(size: int, new_size: int, order: int) -> Float:
