@@ -1,9 +1,11 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from petlesion.cli.main import app
-from petlesion.cohort.layout import Cohort
+from petlesion.cohort.layout import Cohort, write_folds, write_index
 from petlesion.inference.predict import PredictionSettings, load_model, predict
 from petlesion.io.nifti import read_volume
 from petlesion.model.bundle import Bundle
+from petlesion.model.training_cases import write_split
 from petlesion.training.export import ExportRequest, export_model
 from tests.inference.nnunet import Recipe, write_model_folder
 from tests.training.conftest import make_cohort
@@ -146,6 +149,93 @@ def test_ctrl_c_stops_within_two_seconds_and_leaves_no_half_file(
     assert not [name for name in left if "partial" in name]
     for path in (tmp_path / "out").rglob("*.nii.gz"):
         read_volume(path)
+
+
+@pytest.fixture(scope="module")
+def split_run(run_folder: Path, cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has kept on what its folds were trained."""
+    folder = tmp_path_factory.mktemp("split") / "run"
+    shutil.copytree(run_folder, folder)
+    for number, fold in enumerate(cohort.folds):
+        write_split(folder / f"fold_{number}", fold)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def split_bundle(split_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_model(ExportRequest([split_run]), tmp_path_factory.mktemp("split") / "bundle").path
+
+
+@pytest.fixture(params=["split_run", "split_bundle"])
+def split_model(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.getfixturevalue(request.param)
+    return path
+
+
+def test_a_model_that_knows_its_split_predicts_what_it_has_not_seen(
+    split_model: Path, cohort: Cohort, tmp_path: Path
+) -> None:
+    for name, choice in {"test": [], "held out": ["--held-out"]}.items():
+        status, said = run(split_model, cohort.folder, "-o", tmp_path / name, *choice)
+        assert status == 0
+        assert "cannot be checked" not in said
+
+
+def test_studies_trained_on_are_not_held_out_by_another_split(split_model: Path, tmp_path: Path) -> None:
+    changed = make_cohort(tmp_path / "cohort")
+    write_folds(changed, list(reversed(changed.folds)))
+    status, said = run(split_model, changed.folder, "-o", tmp_path / "out", "--held-out")
+    assert status == 2
+    assert "was trained on 4 of the 4 studies to be predicted" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_new_test_set_of_what_was_trained_on_is_refused(split_model: Path, tmp_path: Path) -> None:
+    changed = make_cohort(tmp_path / "cohort")
+    write_index(changed.with_cases(replace(case, split="test") for case in changed.cases))
+    status, said = run(split_model, changed.folder, "-o", tmp_path / "out")
+    assert status == 2
+    assert "was trained on 4 of the 5 studies to be predicted" in said
+    assert "(the first is case0)" in said
+
+
+def test_a_new_study_of_a_patient_that_was_trained_on_is_refused(split_model: Path, tmp_path: Path) -> None:
+    changed = make_cohort(tmp_path / "cohort")
+    write_index(changed.with_cases(replace(case, patient_id="one") for case in changed.cases))
+    status, said = run(split_model, changed.folder, "-o", tmp_path / "out")
+    assert status == 2
+    assert "1 of the 1 studies to be predicted or on others of their patients (the first is case4)" in said
+
+
+def test_a_fold_may_predict_what_only_others_were_trained_on(
+    split_model: Path, cohort: Cohort, tmp_path: Path
+) -> None:
+    changed = make_cohort(tmp_path / "cohort")
+    held_out = cohort.folds[0].validation[0]
+    cases = [replace(case, split="test" if case.case_id == held_out else "train") for case in changed.cases]
+    write_index(changed.with_cases(cases))
+    assert run(split_model, changed.folder, "-o", tmp_path / "one", "--folds", "0")[0] == 0
+    assert run(split_model, changed.folder, "-o", tmp_path / "all")[0] == 2
+
+
+@pytest.mark.parametrize("kind", ["run_folder", "bundle"])
+def test_a_model_without_a_split_is_used_with_a_word_about_it(
+    kind: str, cohort: Cohort, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    given = request.getfixturevalue(kind)
+    status, said = run(getattr(given, "path", given), cohort.folder, "-o", tmp_path)
+    assert status == 0
+    assert said.count("it cannot be checked that none of them is predicted") == 1
+
+
+def test_masks_of_another_hand_are_not_taken_for_predictions(
+    bundle: Bundle, cohort: Cohort, tmp_path: Path
+) -> None:
+    (tmp_path / "case4.nii.gz").write_bytes(cohort.label_path("case4").read_bytes())
+    status, said = run(bundle.path, cohort.folder, "-o", tmp_path)
+    assert status == 2
+    assert "case4.nii.gz was not predicted here" in said
+    assert not (tmp_path / "predict.json").exists()
 
 
 def test_a_cohort_without_test_set_says_so(bundle: Bundle, tmp_path: Path) -> None:

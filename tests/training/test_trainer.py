@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +15,20 @@ import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from petlesion.cohort.layout import Cohort
+from petlesion.cohort.layout import Cohort, write_folds
 from petlesion.errors import CohortError, ExperimentError, UsageError
 from petlesion.experiments import Experiment
 from petlesion.training import trainer
 from petlesion.training.trainer import EpochReport, TrainingOptions, train
 from tests.training.conftest import make_cohort, tiny
 
-ALL_FILES = ["checkpoint_best.pth", "checkpoint_final.pth", "checkpoint_latest.pth", "progress.jsonl"]
+ALL_FILES = [
+    "checkpoint_best.pth",
+    "checkpoint_final.pth",
+    "checkpoint_latest.pth",
+    "progress.jsonl",
+    "split.json",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -245,6 +252,44 @@ def test_another_experiment_of_the_same_name_is_refused(
 ) -> None:
     with pytest.raises(ExperimentError, match=r"other settings \(epochs 3, now 4; seed 0, now 2\)"):
         train(cohort, tiny("epochs=4", "seed=2"), 0, finished.parents[2], options)
+
+
+def resplit(folder: Path) -> Cohort:
+    """The tiny cohort with its two folds changed about: what was trained on is now held out."""
+    cohort = make_cohort(folder)
+    write_folds(cohort, list(reversed(cohort.folds)))
+    return Cohort.open(folder)
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_fold_is_not_trained_on_with_another_split(
+    is_finished: bool, options: TrainingOptions, cohort: Cohort, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "results" / finished.parent.parent.name / finished.parent.name
+    shutil.copytree(finished.parent, folder)
+    if not is_finished:
+        (folder / "fold_0" / "checkpoint_final.pth").unlink()
+    changed = resplit(tmp_path / "cohort")
+    with pytest.raises(CohortError, match=r"fold_0: this fold was begun with another split .*; restore"):
+        train(changed, tiny(), 0, tmp_path / "results", options)
+
+
+def test_the_split_is_kept_from_the_first_epoch_on(finished: Path, cohort: Cohort) -> None:
+    fold = cohort.folds[0]
+    stored = json.loads((finished / "split.json").read_text())
+    assert stored == {"train": list(fold.train), "validation": list(fold.validation)}
+
+
+def test_a_fold_begun_without_a_split_goes_on_without(
+    cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / finished.parent.parent.name / finished.parent.name
+    shutil.copytree(finished.parent, folder)
+    for name in ("split.json", "checkpoint_final.pth"):
+        (folder / "fold_0" / name).unlink()
+    resumed = train(cohort, tiny(), 0, tmp_path, options)
+    assert (resumed / "checkpoint_final.pth").exists()
+    assert not (resumed / "split.json").exists()
 
 
 def test_a_fold_that_is_not_there(cohort: Cohort, options: TrainingOptions, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -59,6 +60,7 @@ def predict(
     opened = Cohort.open(cohort)
     loaded = load_model(model, folds.split(",") if folds else None, device, precision)
     assignments = list(_held_out(opened, loaded) if held_out else _test_set(opened, loaded))
+    _check_unseen(opened, loaded, assignments)
     _record_settings(output, loaded, settings, held_out)
     target = _Target(opened, output, probabilities)
     missing = [task for task in assignments if not target.is_done(task.case_id)]
@@ -175,6 +177,26 @@ def _held_out(cohort: Cohort, model: Model) -> Iterator[_Task]:
         raise CohortError(f"the model has none of the folds of {cohort.folder}; train one first")
 
 
+def _check_unseen(cohort: Cohort, model: Model, tasks: Sequence[_Task]) -> None:
+    """Refuse a study that its model was trained on, or another of whose patient it was trained on."""
+    if not model.knows_its_training_cases:
+        say(
+            f"{model.name} does not tell which studies it was trained on: "
+            "it cannot be checked that none of them is predicted"
+        )
+    patient_of = {case.case_id: case.patient_id for case in cohort.cases}
+    studies_of: dict[str, list[str]] = defaultdict(list)
+    for case_id, patient in patient_of.items():
+        studies_of[patient].append(case_id)
+    seen = [task.case_id for task in tasks if task.model.has_seen(studies_of[patient_of[task.case_id]])]
+    if seen:
+        raise CohortError(
+            f"{cohort.folder}: {model.name} was trained on {len(seen)} of the {len(tasks)} studies to be "
+            f"predicted, or on others of their patients (the first is {seen[0]}); "
+            "restore the split that it was trained with, or train anew"
+        )
+
+
 def _record_settings(output: Path, model: Model, settings: PredictionSettings, held_out: bool) -> None:
     """Keep what the folder's masks were made with; refuse to mix them with others."""
     from petlesion.io.atomic import write_text
@@ -189,6 +211,7 @@ def _record_settings(output: Path, model: Model, settings: PredictionSettings, h
     }
     path = output / _RECORD
     if not path.is_file():
+        _check_no_masks(output)
         write_text(path, json.dumps(record, indent=2) + "\n")
         return
     try:
@@ -198,4 +221,12 @@ def _record_settings(output: Path, model: Model, settings: PredictionSettings, h
     if earlier != record:
         raise UsageError(
             f"{output} holds predictions of another model or other settings; choose another folder"
+        )
+
+
+def _check_no_masks(output: Path) -> None:
+    foreign = sorted(output.glob("*.nii.gz"))
+    if foreign:
+        raise UsageError(
+            f"{foreign[0]} was not predicted here, as there is no {_RECORD} beside it; choose another folder"
         )

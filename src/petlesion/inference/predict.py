@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from petlesion.inference.tiling import (
 )
 from petlesion.model.bundle import BUNDLE_FILE, Bundle
 from petlesion.model.plan import CT, Plan
+from petlesion.model.training_cases import Digests, case_digests, read_training_cases, trained_on
 from petlesion.volume import Grid, Study, Volume
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -45,10 +46,11 @@ OnTile = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """Networks of one plan, by fold."""
+    """Networks of one plan, by fold, and the digests of the cases that each was trained on, where known."""
 
     plan: Plan
     networks: Mapping[str, Network]
+    trained_on: Mapping[str, Digests] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,20 @@ class Model:
     def needs_ct(self) -> bool:
         """Whether a study without CT cannot be given to it."""
         return any(CT in member.plan.channels for member in self.members)
+
+    @property
+    def knows_its_training_cases(self) -> bool:
+        """Whether it can be told of every network what it was trained on."""
+        return all(set(member.networks) <= set(member.trained_on) for member in self.members)
+
+    def has_seen(self, case_ids: Iterable[str]) -> bool:
+        """Whether any of its networks is known to be trained on any of these cases."""
+        digests = case_digests(case_ids)
+        return any(
+            not digests.isdisjoint(member.trained_on.get(fold, ()))
+            for member in self.members
+            for fold in member.networks
+        )
 
 
 @dataclass(frozen=True)
@@ -122,7 +138,7 @@ class PreparedStudy:
 
 
 def load_model(
-    path: Path,
+    path: str | Path,
     folds: Sequence[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -199,6 +215,7 @@ def _load_bundle(
         raise UsageError(f"a bundle runs on the processor; for {device} give the run that it was made from")
     bundle = Bundle.open(path)
     chosen = choose_precision(precision)
+    cases = read_training_cases(path)
     members = []
     for member in bundle.members:
         wanted = list(member.networks) if folds is None else list(folds)
@@ -206,7 +223,8 @@ def _load_bundle(
         if missing:
             raise ModelError(f"{path} has no fold {missing[0]}; there are {', '.join(member.networks)}")
         networks = {fold: OpenVinoNetwork(path / member.networks[fold], chosen, threads) for fold in wanted}
-        members.append(Member(member.plan, networks))
+        known = {fold: cases[member.networks[fold]] for fold in wanted if member.networks[fold] in cases}
+        members.append(Member(member.plan, networks, known))
     return Model(bundle.card.name, tuple(members), chosen, bundle.own_sha256)
 
 
@@ -221,7 +239,8 @@ def _load_model_folder(
     chosen = "float32" if precision == "auto" else choose_precision(precision)
     folder = open_model_folder(path, folds, orientation)
     networks = {fold: TorchNetwork(net, chosen_device, chosen) for fold, net in folder.networks.items()}
-    return Model(path.name, (Member(folder.plan, networks),), chosen, folder.weights_sha256)
+    member = Member(folder.plan, networks, trained_on(path, networks))
+    return Model(path.name, (member,), chosen, folder.weights_sha256)
 
 
 def _body(study: Study) -> Volume:

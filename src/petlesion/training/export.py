@@ -30,6 +30,7 @@ from petlesion.io.atomic import atomic_folder
 from petlesion.model.bundle import Bundle, BundleMember, ModelCard, write_bundle_file
 from petlesion.model.plan import Plan
 from petlesion.model.probe import PROBE_FILE, probe_sample
+from petlesion.model.training_cases import Digests, trained_on, write_training_cases
 
 _OPSET = 20
 _HALVED = (4096, 2**17)  # weights of so many values become float16: all but biases, or the deep layers' alone
@@ -61,14 +62,17 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
     folders = [open_model_folder(Path(path), request.folds, request.orientation) for path in request.folders]
     with atomic_folder(bundle_path) as target:
         samples: dict[str, Float] = {}
+        cases: dict[str, Digests] = {}
         members = []
         for index, folder in enumerate(folders):
             names = {fold: f"member_{index}_fold_{fold}.onnx" for fold in folder.networks}
             for fold, network in folder.networks.items():
                 expected = _write_checked(network, folder.plan, target / names[fold])
                 samples[Path(names[fold]).stem] = probe_sample(expected)
+            cases |= {names[fold]: digests for fold, digests in trained_on(folder.path, names).items()}
             members.append(BundleMember(folder.plan, names, _trained_as(folder)))
         np.savez_compressed(target / PROBE_FILE, **samples)  # type: ignore[arg-type]
+        write_training_cases(target, cases)
         write_bundle_file(target, tuple(members), _card(request, folders))
     return Bundle.open(bundle_path)
 

@@ -3,7 +3,7 @@
 <results>/DatasetNNN_Name/<experiment>__<plans>__<configuration>/
   plans.json, dataset.json      of the network: its patch, its stages, its input channels
   experiment.json               the resolved experiment, where its values come from, versions and seed
-  fold_<k>/                     checkpoints and progress.jsonl
+  fold_<k>/                     checkpoints, progress.jsonl, and split.json: what it learns from
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from petlesion._version import __version__
+from petlesion.cohort.layout import Fold
 from petlesion.errors import CohortError, ExperimentError
 from petlesion.experiments import Experiment, sources_of
 from petlesion.io.atomic import write_text
+from petlesion.model.training_cases import read_split
 from petlesion.training.jsonfile import Json, read_json, write_json
 from petlesion.training.nnunet import CONFIGURATION, PLANS_NAME
 from petlesion.volume import LPS
@@ -53,6 +55,15 @@ class Run:
             write_json(path, content)
         if not (self.folder / EXPERIMENT_NAME).exists():
             write_json(self.folder / EXPERIMENT_NAME, self._description())
+
+    def check_split(self, number: int, fold: Fold) -> None:
+        """Raise CohortError if a fold was begun with another split; one that kept none cannot be checked."""
+        begun = read_split(self.fold_folder(number))
+        if begun is not None and set(begun.train) != set(fold.train):
+            raise CohortError(
+                f"{self.fold_folder(number)}: this fold was begun with another split of the cohort; "
+                "restore that split, or train into another results folder"
+            )
 
     def _check_same_experiment(self) -> None:
         path = self.folder / EXPERIMENT_NAME

@@ -16,6 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from petlesion.cohort.layout import Cohort, Fold
 from petlesion.errors import CohortError, ExperimentError, UsageError
 from petlesion.experiments import Experiment
+from petlesion.model.training_cases import write_split
 from petlesion.training.augmentation import MIRROR_AXES, build_augmentation
 from petlesion.training.checkpoint import (
     BEST_NAME,
@@ -105,17 +106,19 @@ def train(
 
     What is planned and preprocessed already is used again; a fold that is finished is left as it is. Raises
     UsageError for a fold or device that is not there, ExperimentError if the run was begun with other
-    settings, CohortError if the cohort has changed since.
+    settings, CohortError if the cohort or its split has changed since.
     """
     folds = cohort.folds
     if fold not in range(len(folds)):
         raise UsageError(f"{cohort.folder}: there is no fold {fold}; choose one of 0 to {len(folds) - 1}")
     device = choose_device(options.device)
     run, data_folder = prepare_run(cohort, experiment, results, options)
+    run.check_split(fold, folds[fold])
     fold_folder = run.fold_folder(fold)
     if (fold_folder / FINAL_NAME).exists():
         return fold_folder
-    fold_folder.mkdir(parents=True, exist_ok=True)
+    if not (fold_folder / LATEST_NAME).exists():
+        write_split(fold_folder, folds[fold])
     computation = choose_computation(device, experiment, run.plan, options.say)
     if computation.device.type == "cpu":
         keep_freed_memory()

@@ -1,0 +1,82 @@
+"""Which studies a network was trained on, so that none of them passes for one that it has not seen.
+
+A fold of a run keeps its split by case ids. A bundle keeps the sha256 of those ids alone, so that no name
+travels with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from petlesion.cohort.layout import Fold
+from petlesion.errors import ModelError
+from petlesion.io.atomic import write_text
+
+SPLIT_FILE = "split.json"
+TRAINING_CASES_FILE = "training_cases.json"
+
+Digests = frozenset[str]
+
+
+def case_digests(case_ids: Iterable[str]) -> Digests:
+    """The sha256 of each case id, as 64 hexadecimal digits."""
+    return frozenset(hashlib.sha256(case_id.encode()).hexdigest() for case_id in case_ids)
+
+
+def write_split(fold_folder: Path, fold: Fold) -> None:
+    """Keep what a fold is trained and validated on, whole or not at all."""
+    content = {"train": fold.train, "validation": fold.validation}
+    write_text(fold_folder / SPLIT_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def read_split(fold_folder: Path) -> Fold | None:
+    """What a fold was trained and validated on; None where that was not kept. Raises ModelError."""
+    path = fold_folder / SPLIT_FILE
+    if not path.is_file():
+        return None
+    try:
+        stored = _read_json(path)
+        return Fold(tuple(stored["train"]), tuple(stored["validation"]))
+    except (KeyError, TypeError):
+        raise _broken(path) from None
+
+
+def trained_on(folder: Path, folds: Iterable[str]) -> dict[str, Digests]:
+    """Digests of the training cases of a model folder's folds, as far as they were kept."""
+    splits = {fold: read_split(folder / f"fold_{fold}") for fold in folds}
+    return {fold: case_digests(split.train) for fold, split in splits.items() if split}
+
+
+def write_training_cases(bundle: Path, cases: Mapping[str, Digests]) -> None:
+    """Keep, for each network of a bundle by its file name, the digests of its training cases."""
+    content = {name: sorted(digests) for name, digests in cases.items()}
+    write_text(bundle / TRAINING_CASES_FILE, json.dumps(content) + "\n")
+
+
+def read_training_cases(bundle: Path) -> dict[str, Digests]:
+    """What `write_training_cases` kept; nothing for a bundle that was exported without. Raises ModelError."""
+    path = bundle / TRAINING_CASES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        return {str(name): frozenset(digests) for name, digests in _read_json(path).items()}
+    except (AttributeError, TypeError):
+        raise _broken(path) from None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise _broken(path) from None
+
+
+def _broken(path: Path) -> ModelError:
+    return ModelError(
+        f"{path} is broken, so that it cannot be told what the model was trained on; "
+        "restore it, or remove it if you know"
+    )
