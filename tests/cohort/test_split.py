@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from petlesion.cohort.layout import Case, Cohort
 from petlesion.cohort.split import SplitSettings, describe_split, split_cohort
-from petlesion.errors import UsageError
+from petlesion.errors import CohortError, UsageError
 from tests.cohort.trees import index_only
 
 
@@ -85,18 +85,25 @@ def test_the_same_seed_gives_the_same_split(tmp_path: Path) -> None:
 
 
 def test_a_source_can_be_held_out(tmp_path: Path) -> None:
-    cases = [
-        *make_cases(40, 2),
-        Case("shared", "p0000", "two", "train", 1.0),
-        Case("same", "p0000", "one", "train", 0),
-    ]
+    cases = make_cases(40, 2)
     split = split_cohort(index_only(tmp_path / "c", cases), SplitSettings(hold_out_source="two"))
-    held = {case.patient_id for case in cases if case.source == "two"}
-    assert {case.patient_id for case in split.test_cases} == held
+    held = {case.case_id for case in cases if case.source == "two"}
+    assert {case.case_id for case in split.test_cases} == held
     assert all(len(found) == 1 for found in sides(split).values())
-    assert "same" in {case.case_id for case in split.test_cases}
     with pytest.raises(UsageError, match="one, two"):
         split_cohort(split, SplitSettings(hold_out_source="three"))
+
+
+def test_a_source_that_shares_patients_cannot_be_held_out(tmp_path: Path) -> None:
+    cases = [
+        *make_cases(40, 2),
+        Case("shared", "p9", "two", "train", 1.0),
+        Case("same", "p9", "one", "train", 0.0),
+    ]
+    cohort = index_only(tmp_path / "c", cases)
+    with pytest.raises(CohortError, match=r"share 1 patient ids, p9; remove"):
+        split_cohort(cohort, SplitSettings(hold_out_source="two"))
+    assert not (cohort.folder / "splits_final.json").exists()
 
 
 def test_dataset_json_follows_the_split(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from petlesion.cohort.layout import Case, Cohort, Fold, write_folds, write_index
-from petlesion.errors import UsageError
+from petlesion.errors import CohortError, UsageError
+
+_MOST_LISTED = 10
 
 # What the parts are balanced in: studies in all, those with and without lesions, and these of each source.
 _Stratum = tuple[str, ...]
@@ -41,7 +43,8 @@ def split_cohort(cohort: Cohort, settings: SplitSettings) -> Cohort:
     """Divide a cohort's studies and write splits_final.json, dataset.json and cases.csv.
 
     A patient's studies stay together, in whatever source they are. The same settings and cases give the same
-    split. Raises UsageError for a source that the cohort does not have and for fewer patients than folds.
+    split. Raises UsageError for a source that the cohort does not have and for fewer patients than folds, and
+    CohortError for a source to be held out of whose patients other sources have studies too.
     """
     rng = np.random.default_rng(settings.seed)
     test_patients = _test_patients(cohort, settings, rng)
@@ -87,11 +90,28 @@ def _test_patients(cohort: Cohort, settings: SplitSettings, rng: np.random.Gener
             raise UsageError(
                 f"no study comes from {settings.hold_out_source!r}; the sources are {', '.join(sources)}"
             )
-        return {case.patient_id for case in cohort.cases if case.source == settings.hold_out_source}
+        return _patients_of_source(cohort, settings.hold_out_source)
     if settings.test_share == 0:
         return set()
     share = settings.test_share
     return _distribute(cohort.cases, (1 - share, share), rng)[1]
+
+
+def _patients_of_source(cohort: Cohort, source: str) -> set[str]:
+    """The patients of one source; raises CohortError if another source has studies of theirs too.
+
+    Those could be put neither in the test set, which is this source's alone, nor in training.
+    """
+    held_out = {case.patient_id for case in cohort.cases if case.source == source}
+    elsewhere = {case.patient_id for case in cohort.cases if case.source != source}
+    shared = sorted(held_out & elsewhere)
+    if shared:
+        listed = ", ".join(shared[:_MOST_LISTED]) + (" and more" if len(shared) > _MOST_LISTED else "")
+        raise CohortError(
+            f"{cohort.folder}: {source} and other sources share {len(shared)} patient ids, {listed}; remove "
+            "those studies from the other sources, or give different people different ids in cases.csv"
+        )
+    return held_out
 
 
 def _folds(cases: Sequence[Case], count: int, rng: np.random.Generator) -> list[Fold]:
