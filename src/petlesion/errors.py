@@ -13,6 +13,7 @@ Each message is one sentence that names the file or value, what is wrong with it
     │   ├── SuvError          headers from which no trustworthy SUV can be computed
     │   ├── StudyError        images that do not make one PET/CT study
     │   └── CohortError       a cohort or a run folder that is not in order
+    ├── OutputError           a file or folder that cannot be written
     ├── ModelError            a bundle or checkpoint that is broken or does not fit
     └── MissingExtraError     an optional dependency that is not installed
 """
@@ -62,6 +63,10 @@ class StudyError(InputError):
 
 class CohortError(InputError):
     """A cohort or a run folder that is not in order."""
+
+
+class OutputError(PetlesionError):
+    """A file or folder that cannot be written."""
 
 
 class ModelError(PetlesionError):

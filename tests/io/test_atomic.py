@@ -1,8 +1,11 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from petlesion.io.atomic import atomic_file, atomic_folder, write_text
+from petlesion.errors import OutputError
+from petlesion.io.atomic import atomic_file, atomic_folder, check_place, write_text
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -43,3 +46,37 @@ def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert [path.name for path in target.iterdir()] == ["kept"]
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("place", ["file/table.csv", "file/deep/table.csv", "folder", "/proc/nope/table.csv"])
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "kept").mkdir(parents=True)
+    with pytest.raises(OutputError, match=rf"{place} cannot be written \([A-Z]"):
+        write_text(tmp_path / place, "text")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "kept"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(OutputError, match="file/study cannot be written"),
+        atomic_folder(tmp_path / "file/study"),
+    ):
+        raise AssertionError
+
+
+def test_a_disk_that_is_full_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"x\.csv cannot be written \(No space left on device\)"):
+        with atomic_file(tmp_path / "x.csv"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["file", "file/deep", "/proc/nope"])
+def test_a_place_is_checked_before_work(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"):
+        check_place(tmp_path / place)
+    check_place(tmp_path / "new" / "deep")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -14,18 +14,36 @@ from petlesion.errors import PetlesionError
 
 T = TypeVar("T")
 
+EXPECTED = (PetlesionError, OSError, MemoryError)
+"""What may end a piece of work and is told in one sentence; anything else is a fault of petlesion."""
+
+
+def in_one_sentence(error: Exception) -> str:
+    """What an expected error says to the user: the file, the reason and the remedy."""
+    if isinstance(error, MemoryError):
+        return "there is too little memory for this; close other programs or take a machine with more"
+    if isinstance(error, OSError):
+        place = error.filename or "a file"
+        return f"{place} cannot be used ({error.strerror or error}); check the path and who may use it"
+    return str(error)
+
 
 @dataclass(frozen=True)
 class Failures:
-    """Which of `total` items failed, by name, and why."""
+    """Which of `total` items failed, by name, and of what."""
 
     total: int
-    reasons: tuple[tuple[str, str], ...] = ()
+    errors: tuple[tuple[str, Exception], ...] = ()
+
+    @property
+    def reasons(self) -> list[tuple[str, str]]:
+        """What failed, by name, and why, in one sentence each."""
+        return [(name, in_one_sentence(error)) for name, error in self.errors]
 
     def end(self) -> None:
         """End the command: raises typer.Exit with status 1 if some items failed and 2 if all did."""
-        if self.reasons:
-            raise typer.Exit(2 if len(self.reasons) == self.total else 1)
+        if self.errors:
+            raise typer.Exit(2 if len(self.errors) == self.total else 1)
 
 
 def run_batch(what: str, items: Iterable[tuple[str, T]], work: Callable[[T], None]) -> None:
@@ -39,20 +57,26 @@ def try_all(what: str, items: Iterable[tuple[str, T]], work: Callable[[T], None]
     A single item shows no progress here, so that `work` can show its own.
     """
     items = list(items)
-    reasons: list[tuple[str, str]] = []
+    errors: list[tuple[str, Exception]] = []
     shown = progress(what, len(items)) if len(items) > 1 else nullcontext(_no_step)
     with shown as advance:
         for name, item in items:
             try:
                 work(item)
-            except PetlesionError as error:
-                reasons.append((name, str(error)))
+            except EXPECTED as error:
+                errors.append((name, error))
             advance()
-    if reasons and len(items) > 1:
-        say(f"{len(reasons)} of {len(items)} failed:")
-    for name, reason in reasons:
-        say(f"error: {reason}" if len(items) == 1 else f"  {name}: {reason}")
-    return Failures(len(items), tuple(reasons))
+    failures = Failures(len(items), tuple(errors))
+    _tell(failures)
+    return failures
+
+
+def _tell(failures: Failures) -> None:
+    alone = failures.total == 1
+    if failures.errors and not alone:
+        say(f"{len(failures.errors)} of {failures.total} failed:")
+    for name, reason in failures.reasons:
+        say(f"error: {reason}" if alone else f"  {name}: {reason}")
 
 
 def _no_step() -> None:

@@ -31,7 +31,9 @@ def evaluate(
 
     from petlesion.cli.masks import compare_all
     from petlesion.evaluation.metrics import write_metrics
+    from petlesion.io.atomic import check_place
 
+    check_place(output.parent)
     compared, failures = compare_all("evaluating", prediction, reference)
     rows = [overlap.metrics(case_id) for case_id, overlap in compared]
     write_metrics(output, rows)

@@ -23,7 +23,9 @@ from petlesion.cli import (
     sweep,
     train,
 )
-from petlesion.errors import PetlesionError
+from petlesion.cli.batch import EXPECTED, in_one_sentence
+
+_STOPPED = 130  # what a shell reports of a program that Ctrl-C ended
 
 # Heavy imports stand inside the commands' bodies, so that `--help` answers at once.
 app = typer.Typer(
@@ -69,9 +71,15 @@ app.command()(sweep.sweep)
 
 
 def main() -> None:
-    """Run the command line: exit status 0 done, 1 some studies failed, 2 wrong usage or unusable input."""
+    """Run the command line.
+
+    Exit status: 0 done, 1 some studies failed, 2 wrong usage, unusable input or an output that cannot be
+    written, 130 stopped by the user.
+    """
     try:
         app()
-    except PetlesionError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except EXPECTED as error:
+        print(f"error: {in_one_sentence(error)}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(_STOPPED)

@@ -18,6 +18,7 @@ def postprocess(
 ) -> None:
     """Remove components that are smaller than so many voxels or mL (18-connected)."""
     from petlesion.cli.masks import mask_files
+    from petlesion.io.atomic import check_place
     from petlesion.io.nifti import is_image, read_mask, write_volume
     from petlesion.lesions import min_voxels_for_volume, remove_small_components
 
@@ -25,6 +26,7 @@ def postprocess(
         raise UsageError("give either --min-size VOXELS or --min-volume ML")
     files = mask_files(prediction)
     to_one_file = prediction.is_file() and is_image(output)
+    check_place(output.parent if to_one_file else output)
 
     def work(path: Path) -> None:
         target = output if to_one_file else output / path.name

@@ -1,4 +1,7 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all.
+
+Where the system refuses to write, everything here raises an OutputError that names the file and the reason.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from petlesion.errors import OutputError
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn the system's refusal to write `path` into an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror or error}); check the path, who may write there, and "
+            "that there is room"
+        ) from error
+
+
+def check_place(folder: str | Path) -> None:
+    """Raise OutputError if a folder cannot be made or written to; leaves nothing behind.
+
+    Long work is preceded by it, so that it is not lost in the end.
+    """
+    folder = Path(folder).absolute()
+    with writing(folder):
+        standing = next(place for place in (folder, *folder.parents) if place.exists())
+        tempfile.TemporaryDirectory(dir=standing, prefix=".partial-").cleanup()
+
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
@@ -17,17 +45,11 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     The temporary name keeps all endings of `path`, since image libraries choose the format by them.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=f"-{path.name}")
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with writing(path), _temporary_file(path) as temporary:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         _flush_to_disk(temporary)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -37,9 +59,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     What stood at `path` before is removed only after the block has succeeded.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".partial-{path.name}-"))
-    try:
+    with writing(path), _temporary_folder(path) as temporary:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         if path.exists():
@@ -49,14 +69,34 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(replaced)
         else:
             temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _temporary_file(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=f"-{path.name}")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _temporary_folder(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".partial-{path.name}-"))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _umask() -> int:
