@@ -18,6 +18,7 @@ LAYERS = [
     "io",
     "dicom",
     "intake",
+    "records",
     "lesions",
     "cohort",
     "simulation",

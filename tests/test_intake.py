@@ -116,6 +116,20 @@ def test_dicom_studies_are_named_by_a_hash_unless_asked(tmp_path: Path) -> None:
     assert source.name == "secret-patient_20240305"
 
 
+def test_names_that_clash_do_not_hang_on_the_order(tmp_path: Path, phantom: Study) -> None:
+    folders = [tmp_path / place / "site" / "p1" for place in ("one", "two", "three")]
+    for folder in folders:
+        write_nifti(folder, phantom)
+    names = [{s.origin: s.name for s in find_studies(given)} for given in (folders, folders[::-1])]
+    assert names[0] == names[1] and len(set(names[0].values())) == 3
+    assert all(name.startswith("site_p1-") for name in names[0].values())
+
+
+def test_a_study_given_twice_is_taken_once(tmp_path: Path, phantom: Study) -> None:
+    write_nifti(tmp_path / "p1", phantom)
+    assert [source.name for source in find_studies([tmp_path / "p1", tmp_path])] == ["p1"]
+
+
 def test_several_dicom_studies_in_one_folder(tmp_path: Path) -> None:
     for number in (1, 2):
         uids = {"study_uid": f"{ROOT}.5{number}", "frame_of_reference": f"{ROOT}.6{number}"}
@@ -210,10 +224,11 @@ def test_paths_without_a_study(tmp_path: Path) -> None:
 def test_one_unusable_path_leaves_the_others(tmp_path: Path, phantom: Study) -> None:
     write_nifti(tmp_path / "good", phantom)
     (tmp_path / "empty").mkdir()
-    sources = {source.name: source for source in find_studies([tmp_path / "empty", tmp_path / "good"])}
-    assert to_study(read_source(sources["good"])).name == "good"
+    good, empty = find_studies([tmp_path / "empty", tmp_path / "good"])
+    assert to_study(read_source(good)).name == "good"
+    assert empty.name.startswith("study-")
     with pytest.raises(StudyError, match="empty holds neither"):
-        read_source(sources["empty"])
+        read_source(empty)
 
 
 def test_a_pet_without_ct(tmp_path: Path, phantom: Study) -> None:
@@ -223,6 +238,24 @@ def test_a_pet_without_ct(tmp_path: Path, phantom: Study) -> None:
     write_dicom(tmp_path / "dicom", pet=pet_spec())
     with pytest.raises(StudyError, match="no CT"):
         read_one(tmp_path / "dicom")
+
+
+@pytest.mark.parametrize("pets", [("a_PET",), ("a_PET", "b_PET")])
+def test_a_ct_whose_name_fits_no_pet(tmp_path: Path, phantom: Study, pets: tuple[str, ...]) -> None:
+    for name in pets:
+        write_nifti(tmp_path, phantom, names=(name, "CT", ""))
+    for source, name in zip(find_studies([tmp_path]), pets, strict=True):
+        with pytest.raises(
+            StudyError, match=rf"{name}\.nii\.gz has no CT of its name, and CT\.nii\.gz beside"
+        ):
+            read_source(source)
+
+
+def test_a_stray_ct_leaves_pairs_alone(tmp_path: Path, phantom: Study) -> None:
+    write_nifti(tmp_path, phantom, names=("a_PET", "a_CT", ""))
+    write_nifti(tmp_path, phantom, names=("b_PET", "CT", ""))
+    paired, lone = find_studies([tmp_path])
+    assert to_study(read_source(paired)).name == "a" and lone.problem is not None
 
 
 def test_a_ct_without_pet(tmp_path: Path, phantom: Study) -> None:
@@ -249,6 +282,16 @@ def test_pet_and_ct_of_different_origin(tmp_path: Path, change: dict[str, str], 
     with pytest.raises(StudyError, match=r"PatientID|FrameOfReferenceUID") as caught:
         read_one(tmp_path)
     assert "another" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_a_patient_id_that_is_missing_on_one_side_is_a_warning(tmp_path: Path) -> None:
+    write_dicom(tmp_path, pet=pet_spec(), ct=ct_spec(patient_id=""))
+    assert read_one(tmp_path).warnings == ("PET or CT has no PatientID; check that both were taken together",)
+
+
+def test_anonymised_images_give_no_warning(tmp_path: Path) -> None:
+    write_dicom(tmp_path, pet=pet_spec(patient_id=""), ct=ct_spec(patient_id=""))
+    assert read_one(tmp_path).warnings == ()
 
 
 @pytest.mark.parametrize(("kept", "refused"), [(20, False), (19, False), (18, True), (5, True)])
@@ -281,6 +324,14 @@ def test_values_that_cannot_be_suv(tmp_path: Path, phantom: Study, change, words
     with pytest.raises(ValueRangeError, match=words) as caught:
         read_one(tmp_path)
     assert "PET.nii.gz" in str(caught.value)
+
+
+def test_dicom_values_that_cannot_be_suv(tmp_path: Path) -> None:
+    pet, ct = body_images()
+    write_series(tmp_path / "pet", pet // 50, pet_spec())
+    write_series(tmp_path / "ct", ct, ct_spec())
+    with pytest.raises(ValueRangeError, match=r"goes up to 0\.16 only"):
+        read_one(tmp_path)
 
 
 def test_labels_other_than_0_and_1(tmp_path: Path, phantom: Study) -> None:

@@ -11,10 +11,13 @@ from petlesion.inference.predict import load_model
 from petlesion.intake import SourceImages, find_studies, read_source, to_study
 from petlesion.io.nifti import read_volume
 from petlesion.lesions import measure_lesions
-from petlesion.outputs import OutputSettings, RunFacts, finished_record, write_outputs
+from petlesion.outputs import OutputSettings, RunFacts, write_outputs
 from petlesion.pipeline import Segmentation, SegmentationSettings, segment
+from petlesion.records import SourceMark
 from petlesion.volume import Study
 from tests.dicom.builders import body_images, ct_spec, pet_spec, write_series
+
+MARK = SourceMark(identity="abc", content="def")
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def test_files_tell_of_the_segmentation(
     facts = facts_of(model_folder, probability=True, png=True, gif=True)
     folder = tmp_path / "out"
     folder.mkdir()
-    record = write_outputs(folder, found, images, facts, "abc")
+    record = write_outputs(folder, found, images, facts, MARK)
     mask = read_volume(folder / "lesions.nii.gz")
     np.testing.assert_array_equal(mask.array, found.mask.array)
     assert mask.grid.matches(found.study.pet.grid)
@@ -53,20 +56,6 @@ def test_files_tell_of_the_segmentation(
         assert movie.n_frames > 1
 
 
-def test_a_record_counts_only_for_the_same_files_model_settings_and_source(
-    model_folder: Path, tmp_path: Path, found: Segmentation, images: SourceImages
-) -> None:
-    facts = facts_of(model_folder)
-    record = write_outputs(tmp_path, found, images, facts, "abc")
-    again = finished_record(tmp_path, facts, "abc")
-    assert again is not None and again["lesions"] == json.loads(json.dumps(record["lesions"]))
-    assert finished_record(tmp_path, facts, "another source") is None
-    assert finished_record(tmp_path, facts_of(model_folder, png=True), "abc") is None
-    (tmp_path / "report.html").unlink()
-    assert finished_record(tmp_path, facts, "abc") is None
-    assert finished_record(tmp_path / "nothing", facts, "abc") is None
-
-
 @pytest.mark.parametrize("kind", ["one", "per-lesion", "fractional"])
 def test_dicom_objects_hold_the_lesions(model_folder: Path, tmp_path: Path, kind: str) -> None:
     pet, ct = body_images()
@@ -80,7 +69,7 @@ def test_dicom_objects_hold_the_lesions(model_folder: Path, tmp_path: Path, kind
     found = Segmentation(study, probability, lesions, measure_lesions(lesions, study.pet))
     out = tmp_path / "out"
     out.mkdir()
-    write_outputs(out, found, images, facts_of(model_folder, dicom_seg=kind), "abc")
+    write_outputs(out, found, images, facts_of(model_folder, dicom_seg=kind), MARK)
     seg = highdicom.seg.segread(out / "lesions.dcm")
     assert seg.number_of_segments == (found.table.count if kind == "per-lesion" else 1)
     assert seg.ContentQualification == "RESEARCH"
@@ -91,6 +80,6 @@ def test_dicom_objects_need_a_dicom_study(
     model_folder: Path, tmp_path: Path, found: Segmentation, images: SourceImages
 ) -> None:
     with pytest.raises(UsageError, match="no DICOM study"):
-        write_outputs(tmp_path, found, images, facts_of(model_folder, dicom_seg="one"), "abc")
+        write_outputs(tmp_path, found, images, facts_of(model_folder, dicom_seg="one"), MARK)
     with pytest.raises(UsageError, match="choose one"):
         OutputSettings(dicom_seg="several")

@@ -89,6 +89,26 @@ class StudySource:
         """`dicom` or `images`."""
         return "dicom" if self.series else "images"
 
+    @property
+    def containers(self) -> list[Path]:
+        """The files and zips that hold the study, in sorted order."""
+        return sorted(
+            {file.container for one in self.series for file in one.files} | set(self.files.values())
+        )
+
+    @property
+    def identity(self) -> str:
+        """A hash that tells which study this is, whatever its files hold now.
+
+        DICOM is known by the UIDs of the study and its PET, image files by the place of their PET.
+        """
+        if self.series:
+            pets = [one for one in self.series if one.modality == "PT"]
+            chosen = [self.options.pet_series] if self.options.pet_series else [one.uid for one in pets]
+            return _short_hash((pets or self.series)[0].study_uid, *sorted(chosen))
+        place = _pet_file(self.files) if self.files else self.origin
+        return _short_hash(str(place.parent.resolve() / place.name))
+
 
 @dataclass(frozen=True, eq=False)
 class SourceImages:
@@ -126,7 +146,7 @@ def find_studies(paths: Sequence[str | Path], options: IntakeOptions = IntakeOpt
         except PetlesionError as problem:
             if len(given) == 1:
                 raise
-            sources.append(StudySource(_safe_name(path.name), path, problem=problem))
+            sources.append(_unusable(path, problem))
     sources += _single_file_studies(single_files, options)
     return _with_distinct_names(sources)
 
@@ -158,7 +178,7 @@ def dicom_studies(
         for index in hit:
             sources[index] = replace(sources[index], problem=problem)
         if not hit:
-            sources.append(StudySource(_safe_name(file.stem), file, problem=problem))
+            sources.append(_unusable(file, problem))
     return sources
 
 
@@ -169,16 +189,6 @@ def read_source(source: StudySource) -> SourceImages:
     if source.series:
         return _read_dicom(source)
     return _read_image_files(source)
-
-
-def source_fingerprint(source: StudySource) -> str:
-    """A hash of the files' names, sizes and times and of the options, to tell work that is done."""
-    files = {file.container for one in source.series for file in one.files} | set(source.files.values())
-    facts = [repr(source.options)]
-    for file in sorted(files):
-        status = file.stat()
-        facts.append(f"{file.name} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
 def to_study(images: SourceImages) -> Study:
@@ -201,7 +211,7 @@ def to_study(images: SourceImages) -> Study:
 
 
 def ct_on_grid_of(pet: Volume, ct: Volume) -> Volume:
-    """The CT on the PET's grid (PAPER.md's CTres): cubic spline, −1024 HU outside the CT."""
+    """The CT on the PET's grid (the paper's CTres): cubic spline, −1024 HU outside the CT."""
     if ct.grid.matches(pet.grid):
         return ct
     return resample_to_grid(ct, pet.grid, fill=OUTSIDE_CT_HU)
@@ -209,8 +219,6 @@ def ct_on_grid_of(pet: Volume, ct: Volume) -> Volume:
 
 def _find_in(path: Path, options: IntakeOptions) -> list[StudySource]:
     """The studies in a folder and its subfolders, in a zip, or of a DICOM file."""
-    if not path.exists():
-        raise FormatError(f"{path} does not exist; check the path")
     if not path.exists():
         raise FormatError(f"{path} does not exist; check the path")
     files = walk(path) if path.is_dir() else [path]
@@ -263,8 +271,13 @@ def _dicom_source(study: Sequence[Series], origin: Path, options: IntakeOptions)
         identity = [text(pet.header, keyword) for keyword in ("PatientID", "StudyDate")]
         name = _safe_name("_".join(part for part in identity if part) or "study")
     else:
-        name = f"study-{hashlib.sha256(pet.study_uid.encode()).hexdigest()[:12]}"
+        name = f"study-{_short_hash(pet.study_uid)}"
     return StudySource(name, origin, series=tuple(study), options=options)
+
+
+def _unusable(path: Path, problem: PetlesionError) -> StudySource:
+    """What cannot even be looked into; its name may be a patient's and is not shown."""
+    return StudySource(f"study-{_short_hash(str(path.absolute()))}", path, problem=problem)
 
 
 def _folders(source: StudySource) -> set[Path]:
@@ -285,12 +298,26 @@ def _image_studies(files: Sequence[Path], options: IntakeOptions) -> list[StudyS
         found = _role(file)
         if found is not None:
             cases.setdefault(found[0], {}).setdefault(found[1], []).append(file)
-    studies = []
-    for stem, roles in sorted(cases.items()):
-        if "PET" in roles or "SUV" in roles:
-            folder = files[0].parent
-            studies.append(_image_source(stem or folder.resolve().name, folder, roles, options))
-    return studies
+    folder = files[0].parent
+    with_pet = {stem: roles for stem, roles in sorted(cases.items()) if "PET" in roles or "SUV" in roles}
+    studies = [
+        _image_source(stem or folder.resolve().name, folder, roles, options)
+        for stem, roles in with_pet.items()
+    ]
+    strays = [file for stem, roles in cases.items() if stem not in with_pet for file in roles.get("CT", [])]
+    return [_with_stray_ct(study, strays) for study in studies] if strays else studies
+
+
+def _with_stray_ct(study: StudySource, strays: Sequence[Path]) -> StudySource:
+    """A study that lacks a CT where a CT lies that fits no PET by its name is told so."""
+    if study.problem is not None or "CT" in study.files or "CTres" in study.files:
+        return study
+    listed = " and ".join(sorted(file.name for file in strays))
+    problem = StudyError(
+        f"{_pet_file(study.files)} has no CT of its name, and {listed} beside it fits no PET; let a study's "
+        "files differ in PET and CT alone, such as a_PET and a_CT"
+    )
+    return replace(study, problem=problem)
 
 
 def _image_source(
@@ -322,24 +349,40 @@ def _single_file_studies(files: Sequence[Path], options: IntakeOptions) -> list[
     sources = []
     for folder in sorted({file.parent for file in files}):
         sources += _image_studies([file for file in files if file.parent == folder], options)
-    return sources
+    return [replace(source, origin=_pet_file(source.files)) for source in sources]
 
 
 def _with_distinct_names(sources: Sequence[StudySource]) -> list[StudySource]:
-    """Set the name of the folder above before names that clash, and a number behind if that is not enough."""
+    """Set the name of the folder above before names that clash, and a hash behind if that is not enough.
+
+    The hash is of where the study lies and which it is, so that the order of the studies does not matter. A
+    study that was given twice is taken once.
+    """
+    sources = list({_place(source): source for source in sources}.values())
     names = Counter(source.name for source in sources)
-    distinct: list[StudySource] = []
-    for source in sources:
-        if names[source.name] > 1 and source.kind == "images":
-            above = source.origin.resolve().parent.name
-            source = replace(source, name=_safe_name(f"{above}_{source.name}"))
-        taken = {other.name for other in distinct}
-        number = 2
-        name = source.name
-        while name in taken:
-            name, number = f"{source.name}-{number}", number + 1
-        distinct.append(replace(source, name=name))
+    named = [_named_by_folder(source) if names[source.name] > 1 else source for source in sources]
+    names = Counter(source.name for source in named)
+    distinct = [_named_by_place(source) if names[source.name] > 1 else source for source in named]
     return sorted(distinct, key=lambda source: source.name)
+
+
+def _named_by_folder(source: StudySource) -> StudySource:
+    if not source.files:
+        return source
+    above = source.origin.resolve().parent.name
+    return replace(source, name=_safe_name(f"{above}_{source.name}"))
+
+
+def _named_by_place(source: StudySource) -> StudySource:
+    return replace(source, name=f"{source.name}-{_place(source)[:6]}")
+
+
+def _place(source: StudySource) -> str:
+    return _short_hash(str(source.origin.resolve()), source.identity)
+
+
+def _short_hash(*facts: str) -> str:
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
 
 
 def _safe_name(name: str) -> str:
@@ -351,11 +394,7 @@ def _read_dicom(source: StudySource) -> SourceImages:
     choice = Choice(source.options.pet_series, source.options.roi)
     with reading(source.origin):
         images = read_images(source.series, choice, source.origin)
-    warnings = images.warnings
-    if float(images.pet.array.max()) < _LEAST_HIGHEST_SUV:
-        warnings = (*warnings, f"the highest SUV is {images.pet.array.max():.3g}; check dose and weight")
-    else:
-        _check_suv(images.pet.array, str(source.origin))
+    _check_suv(images.pet.array, str(source.origin))
     return SourceImages(
         name=source.name,
         origin=source.origin,
@@ -364,12 +403,12 @@ def _read_dicom(source: StudySource) -> SourceImages:
         reference=images.reference,
         conversion=images.conversion,
         pet_stack=images.pet_stack,
-        warnings=warnings,
+        warnings=images.warnings,
     )
 
 
 def _read_image_files(source: StudySource) -> SourceImages:
-    pet_file = source.files.get("SUV") or source.files["PET"]
+    pet_file = _pet_file(source.files)
     pet = read_volume(pet_file)
     pet = pet.with_array(pet.array.astype(np.float32, copy=False))
     _check_suv(pet.array, str(pet_file))
@@ -380,6 +419,11 @@ def _read_image_files(source: StudySource) -> SourceImages:
     seg_file = source.files.get("SEG")
     reference = _read_reference(seg_file, pet) if seg_file is not None else None
     return SourceImages(source.name, source.origin, pet, ct, reference)
+
+
+def _pet_file(files: Mapping[str, Path]) -> Path:
+    """The PET among image files by role, in SUV where there are two."""
+    return files.get("SUV") or files["PET"]
 
 
 def _ct_file(source: StudySource, pet: Volume) -> Path | None:
@@ -414,7 +458,7 @@ def _check_suv(array: Array, origin: str) -> None:
         raise ValueRangeError(f"{origin} goes down to {lowest:g}, which cannot be SUV; is it a CT?")
     if highest < _LEAST_HIGHEST_SUV:
         raise ValueRangeError(
-            f"{origin} goes up to {highest:g} only, which cannot be a PET in SUV; convert it"
+            f"{origin} goes up to {highest:g} only, which cannot be a PET in SUV; check unit, dose and weight"
         )
     if highest > _MOST_SUV:
         high = float(np.quantile(array[array > 0], 0.999))

@@ -24,6 +24,7 @@ from petlesion.io.atomic import write_text
 from petlesion.io.nifti import write_volume
 from petlesion.lesions import label_components, lesions_as_json, write_lesions_csv
 from petlesion.pipeline import Segmentation, SegmentationSettings
+from petlesion.records import SourceMark
 from petlesion.report.html import ReportFacts, write_report
 from petlesion.report.projections import Projections, write_gif, write_png
 from petlesion.volume import Volume
@@ -70,7 +71,7 @@ class RunFacts:
 
 
 def write_outputs(
-    folder: Path, segmentation: Segmentation, images: SourceImages, facts: RunFacts, source_fingerprint: str
+    folder: Path, segmentation: Segmentation, images: SourceImages, facts: RunFacts, mark: SourceMark
 ) -> dict[str, Any]:
     """Write the files of a study into a folder and return what run.json holds.
 
@@ -85,7 +86,7 @@ def write_outputs(
         _write_dicom(folder, segmentation, images, facts)
     record = {
         "run": facts.as_json(),
-        "source": source_fingerprint,
+        "source": asdict(mark),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "warnings": list(segmentation.study.warnings),
         "conversion": dict(images.conversion.facts) if images.conversion is not None else {},
@@ -99,17 +100,6 @@ def write_outputs(
     record["files"] = sorted(path.name for path in folder.iterdir())
     write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     return record
-
-
-def finished_record(folder: Path, facts: RunFacts, source_fingerprint: str) -> dict[str, Any] | None:
-    """The record of an earlier run on the same files with the same facts, if all that it wrote is there."""
-    try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        same = record["run"] == facts.as_json() and record["source"] == source_fingerprint
-        whole = all((folder / name).is_file() for name in record["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if same and whole else None
 
 
 def _write_dicom(folder: Path, segmentation: Segmentation, images: SourceImages, facts: RunFacts) -> None:

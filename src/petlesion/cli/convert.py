@@ -12,6 +12,7 @@ from petlesion.cli.console import print_json, say
 
 if TYPE_CHECKING:
     from petlesion.intake import SourceImages, StudySource
+    from petlesion.records import SourceMark
 
 _RECORD = "conversion.json"
 
@@ -34,9 +35,11 @@ def convert(
 ) -> None:
     """Write each study's SUV, CT, CT on the PET's grid and reference lesions as NIfTI."""
     from petlesion.intake import IntakeOptions, find_studies
+    from petlesion.io.atomic import check_place
 
     options = IntakeOptions(keep_identity, pet_series, roi)
     sources = find_studies(studies, options)
+    check_place(out)
     done: list[dict[str, Any]] = []
 
     def work(source: StudySource) -> None:
@@ -50,34 +53,24 @@ def convert(
 
 
 def _convert_study(source: StudySource, out: Path) -> dict[str, Any]:
-    from petlesion.intake import read_source, source_fingerprint
+    from petlesion.intake import read_source
+    from petlesion.records import earlier_record, is_finished, mark_of
 
-    folder = out / source.name
-    fingerprint = source_fingerprint(source)
-    record = _existing(folder, fingerprint)
-    if record is None:
+    if source.problem is not None:
+        raise source.problem
+    folder, mark = out / source.name, mark_of(source)
+    record = earlier_record(folder, _RECORD, source)
+    if record is None or not is_finished(record, folder, mark):
         images = read_source(source)
-        record = _write(folder, images, fingerprint)
+        record = _write(folder, images, mark)
         for warning in images.warnings:
             say(f"{source.name}: {warning}")
     return {"study": source.name, "folder": str(folder), **record}
 
 
-def _existing(folder: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The record of an earlier run on the same files and options, if all that it wrote is there."""
+def _write(folder: Path, images: SourceImages, mark: SourceMark) -> dict[str, Any]:
     import json
-
-    try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(record, dict) or record.get("source") != fingerprint:
-        return None
-    return record if all((folder / name).is_file() for name in record["files"]) else None
-
-
-def _write(folder: Path, images: SourceImages, fingerprint: str) -> dict[str, Any]:
-    import json
+    from dataclasses import asdict
 
     from petlesion._version import __version__
     from petlesion.intake import ct_on_grid_of
@@ -91,7 +84,7 @@ def _write(folder: Path, images: SourceImages, fingerprint: str) -> dict[str, An
         volumes["SEG"] = images.reference
     record: dict[str, Any] = {
         "petlesion": __version__,
-        "source": fingerprint,
+        "source": asdict(mark),
         "files": [f"{name}.nii.gz" for name in volumes],
         "warnings": list(images.warnings),
     }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from petlesion.inference.predict import OnTile
     from petlesion.intake import StudySource
     from petlesion.outputs import RunFacts
+    from petlesion.records import SourceMark
 
 
 def segment(
@@ -57,6 +58,7 @@ def segment(
     """Find and measure the lesions of PET/CT studies. For research use only."""
     from petlesion.inference.predict import PredictionSettings, load_model
     from petlesion.intake import IntakeOptions, find_studies
+    from petlesion.io.atomic import check_place
     from petlesion.outputs import OutputSettings, RunFacts
     from petlesion.pipeline import DEFAULT_MIN_VOLUME_ML, SegmentationSettings
 
@@ -69,11 +71,12 @@ def segment(
     )
     outputs = OutputSettings(probability, png, gif, _segments(dicom_seg, per_lesion, fractional))
     sources = find_studies(studies, IntakeOptions(keep_identity, pet_series))
+    check_place(output)
     network = load_model(model, folds.split(",") if folds else None, device, precision)
     job = _Job(RunFacts(network, settings, outputs), output, shows_tiles=len(sources) == 1)
     failures = try_all("segmenting", [(source.name, source) for source in sources], job.run)
     if len(sources) > 1 and job.records:
-        _write_page(output, job.records, failures)
+        _write_page(output, job.records, _shareable(failures, sources))
     if as_json:
         print_json(job.records)
     failures.end()
@@ -102,18 +105,20 @@ class _Job:
 
     def run(self, source: StudySource) -> None:
         """Segment a study and write its folder, unless an earlier run has done just that."""
-        from petlesion.intake import source_fingerprint
-        from petlesion.outputs import finished_record
+        from petlesion.outputs import RECORD
+        from petlesion.records import earlier_record, is_finished, mark_of
 
         if source.problem is not None:
             raise source.problem
-        folder, fingerprint = self.output / source.name, source_fingerprint(source)
-        record = finished_record(folder, self.facts, fingerprint)
-        if record is None:
-            record = self._segment(source, folder, fingerprint)
+        folder, mark = self.output / source.name, mark_of(source)
+        record = earlier_record(folder, RECORD, source)
+        if record is not None and is_finished(record, folder, mark, run=self.facts.as_json()):
+            say(f"{source.name}: done before, {_in_words(record['lesions'])}")
+        else:
+            record = self._segment(source, folder, mark)
         self.records.append({"study": source.name, "folder": str(folder), **record})
 
-    def _segment(self, source: StudySource, folder: Path, fingerprint: str) -> dict[str, Any]:
+    def _segment(self, source: StudySource, folder: Path, mark: SourceMark) -> dict[str, Any]:
         from petlesion.intake import read_source, to_study
         from petlesion.io.atomic import atomic_folder
         from petlesion.outputs import write_outputs
@@ -125,14 +130,23 @@ class _Job:
             on_tile = _tile_display(displays) if self.shows_tiles else _ignore_tile
             segmentation = segment(study, self.facts.model, self.facts.settings, on_tile)
         with atomic_folder(folder) as temporary:
-            record = write_outputs(temporary, segmentation, images, self.facts, fingerprint)
+            record = write_outputs(temporary, segmentation, images, self.facts, mark)
         for warning in record["warnings"]:
             say(f"{source.name}: {warning}")
         say(f"{source.name}: {_in_words(record['lesions'])}")
         return record
 
 
-def _write_page(output: Path, records: Sequence[dict[str, Any]], failures: Failures) -> None:
+def _shareable(failures: Failures, sources: Sequence[StudySource]) -> list[tuple[str, str]]:
+    """What failed and why, for a page that is handed on: of DICOM the kind of error alone, without a path."""
+    from_images = {source.name for source in sources if source.files}
+    return [
+        (name, reason if name in from_images else str(type(error).__doc__))
+        for (name, reason), (_, error) in zip(failures.reasons, failures.errors, strict=True)
+    ]
+
+
+def _write_page(output: Path, records: Sequence[dict[str, Any]], failures: Sequence[tuple[str, str]]) -> None:
     """Write cohort.html, the page of a batch."""
     from petlesion.report.cohort import CohortFacts, CohortRow, write_cohort_report
 
@@ -147,7 +161,7 @@ def _write_page(output: Path, records: Sequence[dict[str, Any]], failures: Failu
         for record in records
     ]
     facts = CohortFacts(created=max(record["created"] for record in records), title="Segmented studies")
-    write_cohort_report(output / "cohort.html", rows, failures.reasons, facts)
+    write_cohort_report(output / "cohort.html", rows, failures, facts)
 
 
 def _tile_display(displays: ExitStack) -> OnTile:

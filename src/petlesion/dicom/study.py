@@ -120,9 +120,10 @@ def choose_ct(
             f"{origin}: PET and CT differ in {_mismatch(pet, candidates[0])}, so that they may be of "
             "different patients or positions; give a PET and a CT that were taken together"
         )
-    warnings = []
-    if any(one.frame_of_reference is None for one in (pet, matching[0])):
-        warnings.append("PET or CT has no FrameOfReferenceUID; check that both were taken together")
+    warnings = [
+        f"PET or CT has no {keyword}; check that both were taken together"
+        for keyword in _untold(pet, matching[0])
+    ]
     if len(matching) == 1:
         return matching[0], warnings
     ranked = sorted(matching, key=lambda one: _fitness(one, grid), reverse=True)
@@ -151,6 +152,16 @@ def _mismatch(one: Series, other: Series) -> str | None:
         if first is not None and second is not None and first != second:
             return keyword
     return None
+
+
+def _untold(pet: Series, ct: Series) -> list[str]:
+    """Which attributes are missing where they would tell whether PET and CT belong together.
+
+    Anonymised images have no PatientID on either side, which says nothing.
+    """
+    patients = {text(one.header, "PatientID") is None for one in (pet, ct)}
+    frames = {one.frame_of_reference is None for one in (pet, ct)}
+    return ["PatientID"] * (len(patients) > 1) + ["FrameOfReferenceUID"] * (True in frames)
 
 
 def _fitness(series: Series, grid: Grid) -> tuple[float, float, float]:
