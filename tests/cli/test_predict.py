@@ -204,7 +204,7 @@ def test_a_new_study_of_a_patient_that_was_trained_on_is_refused(split_model: Pa
     write_index(changed.with_cases(replace(case, patient_id="one") for case in changed.cases))
     status, said = run(split_model, changed.folder, "-o", tmp_path / "out")
     assert status == 2
-    assert "1 of the 1 studies to be predicted or on others of their patients (the first is case4)" in said
+    assert "1 of the 1 studies to be predicted, or on others of their patients (the first is case4)" in said
 
 
 def test_a_fold_may_predict_what_only_others_were_trained_on(

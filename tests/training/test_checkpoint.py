@@ -31,17 +31,17 @@ def draw() -> tuple[float, float, float, float]:
 
 def test_random_states_go_on_after_a_round_trip(tmp_path: Path) -> None:
     draw()
-    save_checkpoint(tmp_path / "c.pth", {"states": random_states(CPU)})
+    save_checkpoint(tmp_path / "c.pth", {"records": [], "states": random_states(CPU)})
     expected = [draw() for _ in range(3)]
     restore_random_states(load_checkpoint(tmp_path / "c.pth", CPU)["states"], CPU)
     assert [draw() for _ in range(3)] == expected
 
 
 def test_a_failed_write_leaves_the_former_checkpoint(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "c.pth", {"epoch": 1})
+    save_checkpoint(tmp_path / "c.pth", {"records": [1]})
     with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
-        save_checkpoint(tmp_path / "c.pth", {"epoch": lambda: 2})
-    assert load_checkpoint(tmp_path / "c.pth", CPU) == {"epoch": 1}
+        save_checkpoint(tmp_path / "c.pth", {"records": lambda: 2})
+    assert load_checkpoint(tmp_path / "c.pth", CPU) == {"records": [1]}
     assert [path.name for path in tmp_path.iterdir()] == ["c.pth"]
 
 
@@ -51,23 +51,44 @@ class Malicious:
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    torch.save({"epoch": Malicious()}, tmp_path / "c.pth")
+    torch.save({"records": Malicious()}, tmp_path / "c.pth")
     with pytest.raises(CohortError, match="holds more than data"):
         load_checkpoint(tmp_path / "c.pth", CPU)
     assert not Path("owned").exists()
 
 
 def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "c.pth", {"weights": torch.zeros(1000)})
-    whole = (tmp_path / "c.pth").read_bytes()
-    (tmp_path / "c.pth").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CohortError, match=r"c\.pth: this checkpoint is broken"):
+    write_half(tmp_path / "c.pth")
+    with pytest.raises(CohortError, match=r"c\.pth: this checkpoint is broken, .*; remove it to train"):
+        load_checkpoint(tmp_path / "c.pth", CPU)
+
+
+def write_half(path: Path) -> None:
+    save_checkpoint(path, {"records": [], "weights": torch.zeros(1000)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def test_a_best_checkpoint_is_offered_in_place_of_a_broken_one(tmp_path: Path) -> None:
+    best = tmp_path / "checkpoint_best.pth"
+    write_half(tmp_path / "c.pth")
+    write_half(best)
+    with pytest.raises(CohortError, match="; remove it to train"):
+        load_checkpoint(tmp_path / "c.pth", CPU)
+    save_checkpoint(best, {"records": []})
+    with pytest.raises(CohortError, match=r"; copy checkpoint_best\.pth in its place"):
+        load_checkpoint(tmp_path / "c.pth", CPU)
+
+
+def test_stock_nnunets_checkpoint_is_no_training_to_go_on_with(tmp_path: Path) -> None:
+    torch.save({"network_weights": {}, "logging": {}}, tmp_path / "c.pth")
+    with pytest.raises(CohortError, match="not one of petlesion train"):
         load_checkpoint(tmp_path / "c.pth", CPU)
 
 
 def test_a_duplicate_stays_when_its_source_is_written_anew(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "latest.pth", {"epoch": 1})
+    save_checkpoint(tmp_path / "latest.pth", {"records": [1]})
     duplicate(tmp_path / "latest.pth", tmp_path / "best.pth")
-    save_checkpoint(tmp_path / "latest.pth", {"epoch": 2})
-    assert load_checkpoint(tmp_path / "best.pth", CPU) == {"epoch": 1}
-    assert load_checkpoint(tmp_path / "latest.pth", CPU) == {"epoch": 2}
+    save_checkpoint(tmp_path / "latest.pth", {"records": [1, 2]})
+    assert load_checkpoint(tmp_path / "best.pth", CPU) == {"records": [1]}
+    assert load_checkpoint(tmp_path / "latest.pth", CPU) == {"records": [1, 2]}

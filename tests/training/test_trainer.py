@@ -193,6 +193,17 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     assert ours["current_epoch"] == 3
 
 
+@pytest.mark.parametrize("left", ["", '{"epoch": 0, "epo'])
+def test_progress_is_written_anew_from_the_checkpoint(
+    left: str, cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / finished.parent.parent.name / finished.parent.name
+    shutil.copytree(finished.parent, folder)
+    (folder / "fold_0" / "checkpoint_final.pth").unlink()
+    (folder / "fold_0" / "progress.jsonl").write_text(left)
+    assert progress(train(cohort, tiny(), 0, tmp_path, options)) == progress(finished)
+
+
 def test_a_training_killed_at_any_moment_goes_on_and_leaves_no_process(
     cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
 ) -> None:

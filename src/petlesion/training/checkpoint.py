@@ -20,6 +20,9 @@ FINAL_NAME = "checkpoint_final.pth"
 
 Checkpoint = dict[str, Any]
 
+# What each epoch brought: the entry that tells our checkpoints from stock nnU-Net's.
+RECORDS = "records"
+
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all."""
@@ -30,15 +33,31 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     """Read a checkpoint of our own; nothing in it is executed.
 
-    Raises CohortError for a file that is broken or holds more than data.
+    Raises CohortError for a file that is broken, holds more than data or is another program's.
     """
-    try:
-        checkpoint: Checkpoint = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
+    checkpoint = _read(path, device)
+    if checkpoint is None:
         raise CohortError(
-            f"{path}: this checkpoint is broken or holds more than data; remove it to train this fold anew"
-        ) from error
+            f"{path}: this checkpoint is broken, holds more than data or is not one of petlesion train; "
+            f"{_remedy(path.with_name(BEST_NAME))}"
+        )
     return checkpoint
+
+
+def _read(path: Path, device: torch.device) -> Checkpoint | None:
+    """A checkpoint, or None for a file that holds none from which a training can go on."""
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+    except Exception:
+        return None
+    return checkpoint if isinstance(checkpoint, dict) and RECORDS in checkpoint else None
+
+
+def _remedy(best: Path) -> str:
+    anew = "remove it to train this fold anew"
+    if not best.exists() or _read(best, torch.device("cpu")) is None:
+        return anew
+    return f"copy {best.name} in its place to go on from there, or {anew}"
 
 
 def duplicate(source: Path, target: Path) -> None:

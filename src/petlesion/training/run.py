@@ -111,23 +111,11 @@ class ProgressFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def keep_epochs_before(self, epoch: int) -> list[dict[str, Any]]:
-        """Drop the lines of epochs that are not in the checkpoint, and return those that stay."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        records = [record for record in map(_parse_line, lines) if record and record["epoch"] < epoch]
+    def rewrite(self, records: list[dict[str, Any]]) -> None:
+        """Make these its lines: those of the epochs that are in a checkpoint."""
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in records))
-        return records
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a line."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-
-
-def _parse_line(line: str) -> dict[str, Any] | None:
-    """The record of a line, or None for one that a kill cut short."""
-    try:
-        record: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return None
-    return record

@@ -14,7 +14,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from petlesion.cohort.layout import Cohort, Fold
-from petlesion.errors import CohortError, ExperimentError, UsageError
+from petlesion.errors import ExperimentError, UsageError
 from petlesion.experiments import Experiment
 from petlesion.model.training_cases import write_split
 from petlesion.training.augmentation import MIRROR_AXES, build_augmentation
@@ -22,6 +22,7 @@ from petlesion.training.checkpoint import (
     BEST_NAME,
     FINAL_NAME,
     LATEST_NAME,
+    RECORDS,
     duplicate,
     load_checkpoint,
     random_states,
@@ -199,19 +200,13 @@ class _Training:
     def resume(self) -> None:
         """Go back to the last checkpoint, if there is one."""
         path = self.folder / LATEST_NAME
-        epochs = 0
         if path.exists():
             checkpoint = load_checkpoint(path, self.device)
             self.learner.restore(checkpoint)
             self.best = checkpoint["_best_ema"]
             restore_random_states(checkpoint["random_states"], self.device)
-            epochs = checkpoint["current_epoch"]
-        self.records = self.progress.keep_epochs_before(epochs)
-        if len(self.records) != epochs:
-            raise CohortError(
-                f"{self.progress.path}: does not hold the {epochs} epochs of {path.name}; "
-                "remove the fold's folder to train it anew"
-            )
+            self.records = checkpoint[RECORDS]
+        self.progress.rewrite(self.records)
 
     def finish(self, batches: Batches, options: TrainingOptions) -> None:
         """Train the epochs that are left and write the final checkpoint."""
@@ -280,10 +275,11 @@ class _Training:
             duplicate(self.folder / LATEST_NAME, self.folder / BEST_NAME)
 
     def _checkpoint(self) -> dict[str, Any]:
-        """nnU-Net's entries, and the random states."""
+        """nnU-Net's entries, the records of all epochs and the random states."""
         return {
             **self.learner.state(),
             "logging": _as_nnunet_logs(self.records),
+            RECORDS: self.records,
             "_best_ema": self.best,
             "current_epoch": len(self.records),
             "init_args": {
