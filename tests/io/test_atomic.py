@@ -67,9 +67,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"x\.csv cannot be written \(No space left on device\)"):
-        with atomic_file(tmp_path / "x.csv"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    told = r"x\.csv cannot be written \(No space left on device\)"
+    with pytest.raises(OutputError, match=told), atomic_file(tmp_path / "x.csv"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not list(tmp_path.iterdir())
 
 
