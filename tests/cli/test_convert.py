@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from petlesion.cli.main import app
-from petlesion.io.nifti import read_volume
+from petlesion.io.nifti import read_volume, write_volume
+from tests.conftest import make_phantom
 from tests.dicom.builders import ROOT, body_images, ct_spec, pet_spec, structure_set, write_series
 
 RUNNER = CliRunner()
@@ -70,6 +71,37 @@ def test_a_second_run_does_only_what_is_missing(study: Path, tmp_path: Path) -> 
     (folder / "CT.nii.gz").unlink()
     RUNNER.invoke(app, command)
     assert (folder / "CT.nii.gz").exists() and (folder / "SUV.nii.gz").stat().st_mtime_ns > first
+
+
+def test_input_is_never_replaced(tmp_path: Path) -> None:
+    study = make_phantom()
+    for name in ("s1", "s2"):
+        write_volume(tmp_path / "in" / name / "PET.nii.gz", study.pet)
+    result = RUNNER.invoke(app, ["convert", str(tmp_path / "in" / "s2"), "-o", str(tmp_path / "in")])
+    assert result.exit_code == 2 and "where the input lies" in result.output
+    assert [path.name for path in (tmp_path / "in" / "s2").iterdir()] == ["PET.nii.gz"]
+
+
+def test_a_study_of_the_same_name_is_not_replaced(tmp_path: Path) -> None:
+    study = make_phantom()
+    for site in ("a", "b"):
+        write_volume(tmp_path / site / "p1" / "PET.nii.gz", study.pet)
+    command = ["convert", "-o", str(tmp_path / "out")]
+    assert RUNNER.invoke(app, [*command, str(tmp_path / "a" / "p1")]).exit_code == 0
+    record = (tmp_path / "out" / "p1" / "conversion.json").read_text()
+    result = RUNNER.invoke(app, [*command, str(tmp_path / "b" / "p1")])
+    assert result.exit_code == 2 and "another study of the same name; give another -o" in result.output
+    assert (tmp_path / "out" / "p1" / "conversion.json").read_text() == record
+    write_volume(tmp_path / "a" / "p1" / "PET.nii.gz", study.pet.with_array(study.pet.array / 2))
+    assert RUNNER.invoke(app, [*command, str(tmp_path / "a" / "p1")]).exit_code == 0
+    assert read_volume(tmp_path / "out" / "p1" / "SUV.nii.gz").array.max() == pytest.approx(5)
+
+
+def test_an_suv_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", body_images()[0] // 50, pet_spec())
+    result = RUNNER.invoke(app, ["convert", str(tmp_path / "in"), "-o", str(tmp_path / "out")])
+    assert result.exit_code == 2 and "cannot be a PET in SUV" in result.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_failing_study_leaves_the_others(study: Path, tmp_path: Path) -> None:

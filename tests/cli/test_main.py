@@ -87,7 +87,7 @@ def test_a_plan_and_a_run_that_cannot_be_written(petlesion: Call, place: Path) -
 @pytest.mark.parametrize(
     ("error", "status", "told"),
     [
-        (OSError(errno.EIO, os.strerror(errno.EIO), "some/file"), 2, "error: some/file cannot be used (Input"),
+        (OSError(errno.EIO, os.strerror(errno.EIO), "a/file"), 2, "error: a/file cannot be used (Input"),
         (MemoryError(), 2, "error: there is too little memory"),
         (KeyboardInterrupt(), 130, ""),
     ],

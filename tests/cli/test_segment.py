@@ -1,10 +1,13 @@
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from petlesion import intake
 from petlesion.cli.main import app
 from petlesion.io.nifti import read_volume, write_volume
 from petlesion.volume import Study
@@ -61,8 +64,9 @@ def test_a_second_run_skips_what_is_there_and_another_setting_does_not(
     mask = tmp_path / "out" / "case7" / "lesions.nii.gz"
     segment(model_folder, tmp_path / "out", study)
     first = mask.stat().st_mtime_ns
-    segment(model_folder, tmp_path / "out", study)
+    status, _, stderr = segment(model_folder, tmp_path / "out", study)
     assert mask.stat().st_mtime_ns == first
+    assert status == 0 and re.fullmatch(r"case7: done before, 3 lesions, \d+\.\d mL, .* \d+\n", stderr)
     segment(model_folder, tmp_path / "out", study, "--min-size", 200)
     assert mask.stat().st_mtime_ns > first
     assert not read_volume(mask).array.any()
@@ -88,6 +92,62 @@ def test_a_path_without_a_study_fails_alone(model_folder: Path, tmp_path: Path, 
     assert status == 1
     assert "2 of 3 failed" in stderr and "absent does not exist" in stderr
     assert (tmp_path / "out" / "good" / "lesions.nii.gz").is_file()
+
+
+def test_input_is_never_replaced(model_folder: Path, tmp_path: Path, phantom: Study) -> None:
+    first, second = (write_pair(tmp_path / "in" / name, phantom) for name in ("s1", "s2"))
+    (tmp_path / "out" / "s2").mkdir(parents=True)
+    (tmp_path / "out" / "s2" / "notes.txt").touch()
+    status, _, stderr = segment(model_folder, tmp_path / "in", first)
+    assert status == 2 and "where the input lies" in stderr
+    status, _, stderr = segment(model_folder, tmp_path / "out", first, second)
+    assert status == 1 and "1 of 2 failed" in stderr and "s2 holds no run.json" in stderr
+    assert {path.name for path in first.iterdir()} == {"PET.nii.gz", "CT.nii.gz"}
+    assert [path.name for path in (tmp_path / "out" / "s2").iterdir()] == ["notes.txt"]
+
+
+def test_a_study_that_needs_too_much_memory_fails_alone(
+    model_folder: Path, tmp_path: Path, phantom: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(source: intake.StudySource) -> intake.SourceImages:
+        if source.name == "large":
+            raise MemoryError
+        return read_source(source)
+
+    read_source = intake.read_source
+    monkeypatch.setattr(intake, "read_source", read)
+    paths = [write_pair(tmp_path / "in" / name, phantom) for name in ("large", "small")]
+    status, _, stderr = segment(model_folder, tmp_path / "out", *paths)
+    assert status == 1 and "  large: there is too little memory" in stderr
+    assert (tmp_path / "out" / "small" / "run.json").is_file()
+
+
+def phantom_as_dicom(folder: Path, study: Study) -> Path:
+    """Write the phantom as DICOM, with the patient's name, ID and birth date in its headers."""
+    assert study.ct is not None
+    header = {"PatientName": "ROEHAMPTON^RICARDA", "PatientBirthDate": "19610203"}
+    whose = {"patient_id": "MRN-471147", "header": header}
+    pet = np.round(study.pet.array * 100).astype(np.uint16)
+    write_series(folder / "pet", pet, pet_spec(**whose))
+    write_series(folder / "ct", np.round(study.ct.array + 1024).clip(0).astype(np.uint16), ct_spec(**whose))
+    return folder
+
+
+def test_nothing_tells_who_a_dicom_patient_is(model_folder: Path, tmp_path: Path, phantom: Study) -> None:
+    study = phantom_as_dicom(tmp_path / "in" / "ROEHAMPTON-MRN-471147", phantom)
+    shutil.make_archive(str(tmp_path / "in" / "ROEHAMPTON^RICARDA"), "zip", study)
+    archive = tmp_path / "in" / "ROEHAMPTON^RICARDA.zip"
+    archive.write_bytes(archive.read_bytes()[:5000])
+    status, _, stderr = segment(model_folder, tmp_path / "out", tmp_path / "in", "--png")
+    assert status == 1 and str(archive) in stderr
+    (folder,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert json.loads((folder / "run.json").read_text())["lesions"]["count"] == 3
+    page = (tmp_path / "out" / "cohort.html").read_text()
+    assert "1 failed" in page and "unreadable, truncated or of an unknown kind" in page
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    told = " ".join(str(path.relative_to(tmp_path)) + path.read_text(errors="ignore") for path in written)
+    words = ("roehampton", "ricarda", "471147", "19610203", "1961-02-03", str(tmp_path))
+    assert [word for word in words if word.lower() in told.lower()] == []
 
 
 def without_ct(folder: Path, study: Study) -> str:
