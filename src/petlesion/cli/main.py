@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -82,4 +83,7 @@ def main() -> None:
         print(f"error: {in_one_sentence(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit(_STOPPED)
+        # By now no half file is left. A network that computes cannot be stopped, and sys.exit would wait for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_STOPPED)
