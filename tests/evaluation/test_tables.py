@@ -48,6 +48,21 @@ def test_markdown_escapes_its_bars() -> None:
     ]
 
 
+NOTED = Table(("name", "n"), (("a", 3),), ("a: 50 % of the folds", "b: a misprint"))
+
+
+def test_notes_stand_below_a_table() -> None:
+    markdown = render(NOTED, "markdown").splitlines()
+    assert markdown[2:] == ["| a | 3 |", "", "a: 50 % of the folds", "", "b: a misprint"]
+    assert render(NOTED, "latex").splitlines()[-4:] == [
+        r"\hline",
+        r"\multicolumn{2}{l}{\footnotesize a: 50 \% of the folds} \\",
+        r"\multicolumn{2}{l}{\footnotesize b: a misprint} \\",
+        r"\end{tabular}",
+    ]
+    assert render(NOTED, "csv") == "name,n\na,3\n"
+
+
 def test_latex_escapes_what_has_a_meaning_there() -> None:
     lines = render(TABLE, "latex").splitlines()
     assert lines[0] == r"\begin{tabular}{lrr}"
@@ -87,6 +102,26 @@ def test_table_2_has_the_papers_row_below_ours() -> None:
     ]
     assert quick[0] == "quick"
     assert quick[7] == "–"
+
+
+def test_the_papers_row_stands_once_with_what_is_to_be_known_of_it() -> None:
+    names = ("c", "a", "b", "b-table2", "e", "g")
+    runs = [ScoredRun(name, find_experiment(name), {"test": ROWS}) for name in names]
+    table = experiments_table(runs)
+    shown = [row[0] for row in table.rows]
+    assert shown == [
+        *("c", "c (paper)", "a", "a (paper)", "b", "b (paper)"),
+        *("b-table2", "e", "e (paper)", "g", "g (paper)"),
+    ]
+    assert [note.split(":")[0] for note in table.notes] == [
+        "c (paper)",
+        "b (paper)",
+        "e (paper)",
+        "g (paper)",
+    ]
+    assert table.notes[0] == "c (paper): three of five folds"
+    assert "misprint" in table.notes[2]
+    assert "one of five folds" in table.notes[3]
 
 
 def test_differences_name_both_runs_and_the_scoring() -> None:

@@ -25,5 +25,7 @@ def show_table(table: Table, style: str) -> None:
 
     if style == "terminal":
         print_table(table.columns, table.as_text())
+        for note in table.notes:
+            print(note)
     else:
         sys.stdout.write(render(table, style))

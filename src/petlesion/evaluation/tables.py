@@ -24,6 +24,8 @@ _TABLE_2_AVERAGES = ("dice", "false_negative_volume_ml", "false_positive_volume_
 SCORING_TITLES = {"cross_validation": "CV", "test": "test"}
 _LATEX_SPECIAL = {
     "−": "$-$",
+    "×": r"$\times$",
+    "–": "--",
     "%": r"\%",
     "_": r"\_",
     "&": r"\&",
@@ -36,10 +38,14 @@ _LATEX_SPECIAL = {
 
 @dataclass(frozen=True)
 class Table:
-    """Titles of the columns, and rows of cells: text, a number, an average, or None for nothing."""
+    """Titles of the columns, and rows of cells: text, a number, an average, or None for nothing.
+
+    `notes` stand below the table, except in CSV, which holds data alone.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
 
     def as_text(self) -> list[list[str]]:
         """The rows as text: three decimals, an average with its 95 % interval in brackets."""
@@ -64,18 +70,22 @@ def sweep_table(summaries: Mapping[int, Summary]) -> Table:
 
 
 def experiments_table(runs: Sequence[ScoredRun], patients: Mapping[str, str] | None = None) -> Table:
-    """Table 2: each run's settings and scores, and below it the paper's row of that name if there is one."""
+    """Table 2: each run's settings and scores, and below the first of a name the paper's row and note."""
     columns = ["model", "epochs", "patch", "most features", "learning rate", "oversampling", "mirroring"]
     for scoring in SCORINGS:
         columns += [f"{SCORING_TITLES[scoring]} {METRIC_TITLES[metric]}" for metric in _TABLE_2_AVERAGES]
     rows: list[tuple[Cell, ...]] = []
+    notes: dict[str, str] = {}
     for run in runs:
         rows.append((run.name, *_settings(run.experiment), *_averages(run.summaries(patients))))
         published = published_row(run.experiment)
-        if published is not None:
+        if published is not None and (title := f"{published.name} (paper)") not in notes:
             scores = {scoring: getattr(published, scoring) for scoring in SCORINGS}
-            rows.append((f"{published.name} (paper)", *_settings(published), *_averages(scores)))
-    return Table(tuple(columns), tuple(rows))
+            rows.append((title, *_settings(published), *_averages(scores)))
+            notes[title] = published.note
+    return Table(
+        tuple(columns), tuple(rows), tuple(f"{title}: {note}" for title, note in notes.items() if note)
+    )
 
 
 def differences_table(differences: Sequence[Difference]) -> Table:
@@ -165,19 +175,27 @@ def _csv_cells(cell: Cell) -> list[Cell]:
 
 def _as_markdown(table: Table) -> str:
     lines = [table.columns, ["---", *["---:"] * (len(table.columns) - 1)], *table.as_text()]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    rows = (f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return "".join([*rows, *(f"\n{note}\n" for note in table.notes)])
 
 
 def _as_latex(table: Table) -> str:
     head = _latex_row(table.columns)
     body = "".join(_latex_row(row) for row in table.as_text())
-    alignment = "l" + "r" * (len(table.columns) - 1)
-    return f"\\begin{{tabular}}{{{alignment}}}\n\\hline\n{head}\\hline\n{body}\\hline\n\\end{{tabular}}\n"
+    width = len(table.columns)
+    notes = "".join(
+        f"\\multicolumn{{{width}}}{{l}}{{\\footnotesize {_latex_text(note)}}} \\\\\n" for note in table.notes
+    )
+    begin = f"\\begin{{tabular}}{{{'l' + 'r' * (width - 1)}}}\n"
+    return f"{begin}\\hline\n{head}\\hline\n{body}\\hline\n{notes}\\end{{tabular}}\n"
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    escaped = ("".join(_LATEX_SPECIAL.get(letter, letter) for letter in cell) for cell in cells)
-    return " & ".join(escaped).replace("×", r"$\times$").replace("–", "--") + r" \\" + "\n"
+    return " & ".join(map(_latex_text, cells)) + r" \\" + "\n"
+
+
+def _latex_text(text: str) -> str:
+    return "".join(_LATEX_SPECIAL.get(letter, letter) for letter in text)
 
 
 _RENDERERS: Mapping[str, Callable[[Table], str]] = {
