@@ -126,7 +126,7 @@ def make_task(folder: Path, model: Path | None, *, small: bool) -> tuple[Task, f
     from torch.utils.flop_counter import FlopCounterMode
 
     from petlesion.inference.backends.torch import open_model_folder
-    from petlesion.simulate.study import SimulationSettings, simulate
+    from petlesion.simulation.study import SimulationSettings, simulate
     from petlesion.training.export import ExportRequest, export_model
 
     spacing = SMALL_SPACING_MM if small else FULL_SPACING_MM

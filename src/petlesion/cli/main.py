@@ -83,7 +83,7 @@ def main() -> None:
         print(f"error: {in_one_sentence(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        # By now no half file is left. A network that computes cannot be stopped, and sys.exit would wait for it.
+        # No half file is left by now. A network that computes cannot be stopped; sys.exit would wait for it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(_STOPPED)
