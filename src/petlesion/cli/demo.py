@@ -26,7 +26,8 @@ def demo(
     _simulate(output / _COHORT)
     for arguments in _commands(output):
         say(f"\n$ petlesion {shlex.join(arguments)}")
-        petlesion.main(arguments, prog_name="petlesion", standalone_mode=False)
+        if status := petlesion.main(arguments, prog_name="petlesion", standalone_mode=False):
+            raise typer.Exit(status)
     say(f"\nOpen {next((output / 'segmented').glob('*/report.html'))} to see what was found.")
     say("This network saw a few simulated studies for a minute: it shows the path, not what can be reached.")
 
