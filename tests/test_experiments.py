@@ -1,4 +1,4 @@
-"""The presets against PAPER's tables as printed there, and what may be changed in them."""
+"""The presets against the paper's tables as printed there, and what may be changed in them."""
 
 import json
 import subprocess
@@ -86,6 +86,10 @@ def test_every_value_has_a_source() -> None:
     assert "released" in sources_of(find_experiment("b"))["learning_rate"]
     assert sources_of(find_experiment("c"))["learning_rate"] == "Table 2"
     assert sources_of(find_experiment("b-table2"))["learning_rate"] == "Table 2"
+    hecktor = sources_of(find_experiment("b-hecktor"))
+    assert "Table 2" not in hecktor["patch_size"]
+    assert "112×160×128" in hecktor["patch_size"]
+    assert hecktor["oversampling"] == "as in b: Table 2"
     changed = sources_of(with_settings(find_experiment("b"), ["epochs=20"]))
     assert (changed["epochs"], changed["mirroring"]) == ("set for this run", "Table 2")
 
@@ -141,6 +145,8 @@ def test_a_patch_is_a_cube_three_sizes_or_planned(text: str, patch: tuple[int, i
         "batch_size=0",
         "patch_size=64x64",
         "patch_size=4",
+        "patch_size=33",
+        "patch_size=33x35x65",
         "patch_size=big",
         "max_features=0",
         "max_features=8",
@@ -172,7 +178,7 @@ def test_an_unknown_name_is_answered_with_those_that_exist() -> None:
 
 @given(
     epochs=st.integers(1, 10**6),
-    patch=st.none() | st.tuples(*[st.integers(8, 512)] * 3),
+    patch=st.none() | st.tuples(st.integers(4, 256).map(lambda n: 2 * n), *[st.integers(8, 512)] * 2),
     rate=st.floats(1e-9, 1.0),
     mirroring=st.booleans(),
 )

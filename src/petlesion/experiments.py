@@ -41,7 +41,9 @@ def _is_whole(value: object) -> bool:
 def _is_patch(value: object) -> bool:
     if value is None:
         return True
-    return isinstance(value, tuple) and len(value) == 3 and all(_is_whole(n) and n >= 8 for n in value)
+    if not (isinstance(value, tuple) and len(value) == 3 and all(_is_whole(n) and n >= 8 for n in value)):
+        return False
+    return any(n % 2 == 0 for n in value)  # No network can halve a patch that is odd along every axis.
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,10 @@ class Experiment:
             _is_whole(self.seed) and 0 <= self.seed < 2**31, "seed", self.seed, "a whole number below 2^31"
         )
         _require(
-            _is_patch(self.patch_size), "patch_size", self.patch_size, "three numbers of voxels of 8 or more"
+            _is_patch(self.patch_size),
+            "patch_size",
+            self.patch_size,
+            "three numbers of voxels of 8 or more, not all of them odd",
         )
         rate = self.learning_rate
         _require(math.isfinite(rate) and 0 < rate <= 1, "learning_rate", rate, "above 0 and at most 1")
@@ -217,6 +222,11 @@ _SOURCES: Mapping[str, str] = {
     "seed": "not published",
 }
 
+_HECKTOR_SOURCES: Mapping[str, str] = {
+    **dict.fromkeys(("epochs", "mirroring"), "section Data, the model that was also trained on HECKTOR"),
+    "patch_size": "the released training state; nnU-Net's plan of its 1,183 studies is 112×160×128",
+}
+
 
 def _preset(row: PublishedRow) -> Experiment:
     return Experiment(
@@ -275,8 +285,8 @@ def sources_of(experiment: Experiment) -> dict[str, str]:
 def _preset_source(name: str, setting: str) -> str:
     if name == "quick":
         return "chosen here for a first try"
-    if name == "b-hecktor" and setting in ("epochs", "mirroring"):
-        return "section Data, the model that was also trained on HECKTOR"
+    if name == "b-hecktor":
+        return _HECKTOR_SOURCES.get(setting, f"as in b: {_SOURCES[setting]}")
     printed = PUBLISHED[name.split("-")[0]]
     if setting == "learning_rate" and (name.endswith("-table2") or printed.learning_rate == 1e-2):
         return "Table 2"

@@ -94,7 +94,7 @@ def test_planning_leaves_the_environment_and_standard_output_alone(
     assert capsys.readouterr().out == ""
 
 
-# Patch and features of every row's network; PAPER.md: d and e keep stages and strides of the 128³ plan.
+# Patch and features of every row's network; the paper's d and e keep stages and strides of the 128³ plan.
 SMALL = [32, 64, 128, 256, 320, 320]
 LARGE = [32, 64, 128, 256, 512, 512]
 NETWORKS = {
@@ -115,6 +115,19 @@ def test_the_network_of_every_row(name: str, whole_body_plan: Json) -> None:
     assert built_strides(network) == [[1, 1, 1]] + [[2, 2, 2]] * 5
     assert network.encoder.stages[0][0].convs[0].conv.in_channels == 2
     assert len(network.decoder.seg_layers) == 5
+
+
+def test_b_hecktor_keeps_its_patch_where_nnunet_plans_another() -> None:
+    fingerprint = whole_body_fingerprint()
+    # The median of the 1,183 studies on their common grid, a little shorter than that of the 919.
+    fingerprint["shapes_after_crop"] = [[318, 400, 400]] * 9
+    theirs = plan_fingerprint(fingerprint, DATASET, "Dataset007_Stock")
+    assert theirs["configurations"]["3d_fullres"]["patch_size"] == [112, 160, 128]
+    plan, dataset_json = prepared(theirs, find_experiment("b-hecktor"))
+    assert plan["configurations"]["3d_fullres"]["patch_size"] == [128] * 3
+    network: Any = build_network(plan, dataset_json, deep_supervision=True)
+    assert built_features(network) == SMALL
+    assert built_strides(network) == [[1, 1, 1]] + [[2, 2, 2]] * 4 + [[1, 2, 2]]
 
 
 def prepared(plan: Json, experiment: Experiment) -> tuple[Json, Json]:
