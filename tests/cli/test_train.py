@@ -47,6 +47,8 @@ def test_every_fold_is_trained_and_told(tmp_path: Path) -> None:
         (["-e", "z"], ExperimentError, "no experiment 'z'"),
         (["-e", "b", "--set", "epochs=none"], ExperimentError, "not a whole number"),
         (["-e", "b", "--precision", "float16"], ExperimentError, "auto or float32 or bfloat16"),
+        (["-e", "b", "--precision", "float32", "--set", "precision=auto"], UsageError, "not both"),
+        (["-e", "b", "--set", "patch_size=33"], ExperimentError, "not all of them odd"),
         (["-e", "b", "-f", "first"], UsageError, "no list of folds"),
     ],
 )

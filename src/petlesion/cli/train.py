@@ -42,6 +42,8 @@ def train(
     from petlesion.experiments import find_experiment, with_settings
 
     settings = [*changes, *([f"precision={precision}"] if precision else [])]
+    if precision and any(change.partition("=")[0].strip() == "precision" for change in changes):
+        raise UsageError("give either --precision or --set precision=, not both")
     wanted = with_settings(find_experiment(experiment), settings)
     opened = Cohort.open(cohort)
     numbers = parse_folds(folds, len(opened.folds))
