@@ -47,9 +47,13 @@ check: .venv/.installed-dev
 fuzz: .venv/.installed-dev
 	$(BIN)/python -m tests.fuzz
 
+# Real studies that are no part of the project, where they are at hand.
+PETLESION_DATA ?= ../shared/data
+STS := $(wildcard $(PETLESION_DATA)/sts)
+
 reproduce-mini: .venv/.installed-train
 	$(BIN)/python benchmarks/reproduce_mini.py --work reproduce-mini -o docs/reproduction \
-		$(if $(PETLESION_DATA),--studies $(PETLESION_DATA)/sts)
+		$(if $(STS),--studies $(STS))
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
