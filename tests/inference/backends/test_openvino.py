@@ -99,3 +99,20 @@ print(predict(study, load_model({str(bundle.path)!r})).probability.shape)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "(32, 32, 32)"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_signals_are_handled_after_networks_are_gone(network_path: Path) -> None:
+    code = f"""
+import signal
+from pathlib import Path
+from petlesion.inference.backends.openvino import OpenVinoNetwork
+handled = []
+signal.signal(signal.SIGUSR1, lambda *_: handled.append(True))
+first, second = (OpenVinoNetwork(Path({str(network_path)!r})) for _ in range(2))
+del first
+del second
+signal.raise_signal(signal.SIGUSR1)
+assert handled
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

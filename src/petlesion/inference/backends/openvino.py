@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +27,7 @@ class OpenVinoNetwork:
     """
 
     def __init__(self, path: Path, precision: str = "auto", threads: int | None = None) -> None:
-        core = openvino.Core()
+        core = _core()
         chosen = choose_precision(precision)
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[chosen], "NUM_STREAMS": "1"}
         if threads is not None:
@@ -73,7 +74,17 @@ def choose_precision(precision: str) -> str:
 
 def processor_capabilities() -> Sequence[str]:
     """What OpenVINO says the processor can do, such as BF16."""
-    return cast(Sequence[str], openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return cast(Sequence[str], _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+@cache
+def _core() -> openvino.Core:
+    """The one Core of this process, which stays to its end.
+
+    Each Core lends its thread a stack for signal handlers, and puts the former one back when it goes. Two that
+    go in the order in which they came leave a stack that is no more: the next signal ends the process.
+    """
+    return openvino.Core()
 
 
 def _sum_in_blocks(model: openvino.Model) -> None:
