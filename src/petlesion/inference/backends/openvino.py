@@ -81,8 +81,8 @@ def processor_capabilities() -> Sequence[str]:
 def _core() -> openvino.Core:
     """The one Core of this process, which stays to its end.
 
-    Each Core lends its thread a stack for signal handlers, and puts the former one back when it goes. Two that
-    go in the order in which they came leave a stack that is no more: the next signal ends the process.
+    Each Core lends its thread a stack for signal handlers, and puts the former one back when it goes. Two
+    that go in the order in which they came leave a stack that is no more: the next signal ends the process.
     """
     return openvino.Core()
 
