@@ -121,6 +121,11 @@ def test_a_study_that_fails_does_not_stop_the_others(bundle: Bundle, tmp_path: P
     assert list(masks(tmp_path / "out")) == ["case0.nii.gz", "case2.nii.gz", "case3.nii.gz"]
 
 
+def _listen_to_ctrl_c() -> None:
+    # A shell that starts the tests in the background makes them, and their children, deaf to it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_stops_within_two_seconds_and_leaves_no_half_file(
     bundle: Bundle, cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -136,7 +141,9 @@ def test_ctrl_c_stops_within_two_seconds_and_leaves_no_half_file(
     ]
     command += ["--held-out", "--probabilities", "--step", "0.02", "--tiles", "full"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        list(map(str, command)), env=environment, stderr=subprocess.DEVNULL, preexec_fn=_listen_to_ctrl_c
+    )
     while not (tmp_path / "out" / "predict.json").exists():
         assert process.poll() is None
         time.sleep(0.05)
