@@ -15,6 +15,7 @@ from typing import Any
 from petlesion.errors import ExperimentError
 
 OVERSAMPLING_KINDS = ("last", "probabilistic")
+SAMPLINGS = ("cases", "sources")
 LOSSES = ("dice_ce", "generalised_dice_ce")
 INPUTS = ("ct-pet", "pet", "ct")
 PET_NORMALIZATIONS = ("study", "cohort")
@@ -22,6 +23,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "oversampling_kind": OVERSAMPLING_KINDS,
+    "sampling": SAMPLINGS,
     "loss": LOSSES,
     "input": INPUTS,
     "pet_normalization": PET_NORMALIZATIONS,
@@ -67,6 +69,8 @@ class Experiment:
     # Share of patches drawn around a lesion: the last ones of each batch, or each with that probability.
     oversampling: float = 0.5
     oversampling_kind: str = "last"
+    # Whether a patch comes from any case, or from each of the cohort's sources in turn.
+    sampling: str = "cases"
     mirroring: bool = True
     loss: str = "dice_ce"
     input: str = "ct-pet"
@@ -214,6 +218,7 @@ _SOURCES: Mapping[str, str] = {
     "learning_rate": "Table 1 and the released training state; Table 2 prints 0.001",
     "oversampling": "Table 2",
     "oversampling_kind": "50 % is nnU-Net's last patch of each batch of two",
+    "sampling": _NNUNET,
     "mirroring": "Table 2",
     "loss": "Table 1",
     "input": "section Data",
@@ -347,6 +352,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "learning_rate": float,
     "oversampling": float,
     "oversampling_kind": str,
+    "sampling": str,
     "mirroring": _parse_bool,
     "loss": str,
     "input": str,

@@ -10,7 +10,13 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from petlesion.cohort.layout import Cohort
 from petlesion.experiments import find_experiment, with_settings
-from petlesion.training.sampling import Batches, iterate_batches, patch_loader, seed_everything
+from petlesion.training.sampling import (
+    Batches,
+    group_cases,
+    iterate_batches,
+    patch_loader,
+    seed_everything,
+)
 from petlesion.training.trainer import TrainingOptions, build_batches, prepare_run
 from tests.training.conftest import tiny
 
@@ -32,7 +38,9 @@ def centred_on_lesion(name: str, batches: int) -> np.ndarray[Any, Any]:
     """For each patch of each batch drawn from a diseased case, whether its centre is the lesion."""
     seed_everything(11)
     experiment = find_experiment(name)
-    loader = patch_loader(Cases(), experiment, ((16, 16, 16), (16, 16, 16)), LABELS, None)
+    loader = patch_loader(
+        Cases(), experiment, ((16, 16, 16), (16, 16, 16)), LABELS, None, [Cases.identifiers]
+    )
     shape, lesions = Cases().shape_and_lesions("diseased")
     drawn = np.zeros((batches, experiment.batch_size), dtype=bool)
     for batch in range(batches):
@@ -60,16 +68,33 @@ def test_probabilistic_draws_each_patch_with_its_chance(name: str, share: float)
 
 
 def test_a_case_without_lesion_is_drawn_anywhere() -> None:
-    loader = patch_loader(Cases(), find_experiment("b"), ((16, 16, 16), (16, 16, 16)), LABELS, None)
+    loader = patch_loader(
+        Cases(), find_experiment("b"), ((16, 16, 16), (16, 16, 16)), LABELS, None, [Cases.identifiers]
+    )
     shape, lesions = Cases().shape_and_lesions("healthy")
     starts = {tuple(loader.get_bbox(np.array(shape), True, lesions)[0]) for _ in range(20)}
     assert len(starts) > 10
 
 
+def test_sources_take_turns_in_every_batch() -> None:
+    sources = {"s1": "simulated", "r1": "real", "s2": "simulated", "s3": "simulated"}
+    groups = group_cases(tuple(sources), sources, "sources")
+    assert groups == [["r1"], ["s1", "s2", "s3"]]
+    assert group_cases(tuple(sources), sources, "cases") == [list(sources)]
+    seed_everything(3)
+    loader = patch_loader(Cases(), find_experiment("b"), ((16, 16, 16), (16, 16, 16)), LABELS, None, groups)
+    drawn = np.array([loader.get_indices() for _ in range(2000)])
+    real = drawn == "r1"
+    assert (real.sum(axis=1) == 1).all()
+    assert abs(real[:, 0].mean() - 0.5) < 4 * np.sqrt(0.25 / 2000)
+    counts = [(drawn == case).sum() for case in ("s1", "s2", "s3")]
+    assert all(abs(count - 2000 / 3) < 4 * np.sqrt(2000 * 2 / 9) for count in counts)
+
+
 def make_batches(cohort: Cohort, preprocessed: Path, results: Path, *changes: str) -> Batches:
     options = TrainingOptions(preprocessed=preprocessed, processes=1)
     run, folder = prepare_run(cohort, tiny(*changes), results, options)
-    return build_batches(run, cohort.folds[0], folder, 0)
+    return build_batches(run, cohort, folder, 0)
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -151,5 +176,5 @@ def test_settings_of_the_run_reach_the_loader(cohort: Cohort, preprocessed: Path
     assert loader.oversample_foreground_percent == 0.1
     assert loader.get_do_oversample == loader._probabilistic_oversampling
     experiment = with_settings(find_experiment("quick"), ["batch_size=4"])
-    last = patch_loader(Cases(), experiment, ((8, 8, 8), (8, 8, 8)), LABELS, None)
+    last = patch_loader(Cases(), experiment, ((8, 8, 8), (8, 8, 8)), LABELS, None, [Cases.identifiers])
     assert [last.get_do_oversample(position) for position in range(4)] == [False, False, True, True]

@@ -7,7 +7,7 @@ process draws it, however many do, and whether or not the training was interrupt
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,21 +62,45 @@ class Stream:
     batches_per_epoch: int
 
 
+class _CaseLoader(nnUNetDataLoader):  # type: ignore[misc]
+    """nnU-Net's loader that draws the cases of a batch from groups of cases, one group after the other.
+
+    Which group comes first is drawn for each batch, so that no group always has the last, oversampled patch.
+    """
+
+    groups: Sequence[Sequence[str]]
+
+    def get_indices(self) -> list[str]:
+        """The case of each patch of the next batch."""
+        first = np.random.randint(len(self.groups))  # noqa: NPY002 - as nnU-Net draws
+        turns = (self.groups[(first + turn) % len(self.groups)] for turn in range(self.batch_size))
+        return [str(np.random.choice(group)) for group in turns]  # noqa: NPY002
+
+
+def group_cases(case_ids: Sequence[str], sources: Mapping[str, str], sampling: str) -> list[list[str]]:
+    """The groups that batches draw from in turn: with `sources` one for each source of cases, else one."""
+    groups: dict[str, list[str]] = {}
+    for case_id in case_ids:
+        groups.setdefault(sources[case_id] if sampling == "sources" else "", []).append(case_id)
+    return [groups[name] for name in sorted(groups)]
+
+
 def patch_loader(
     cases: nnUNetDatasetBlosc2,
     experiment: Experiment,
     patches: tuple[Sequence[int], Sequence[int]],
     label_manager: Any,
     transforms: Any,
+    groups: Sequence[Sequence[str]],
 ) -> nnUNetDataLoader:
-    """nnU-Net's loader with the experiment's oversampling.
+    """nnU-Net's loader with the experiment's oversampling, whose batches draw from those groups in turn.
 
     `patches` are the sizes that are cut from a case and that are left after augmentation. With oversampling
     `last` the last patches of a batch are centred on a lesion voxel, as many as the share rounds to; with
     `probabilistic` each patch is, with that probability.
     """
     cut, final = patches
-    return nnUNetDataLoader(
+    loader = _CaseLoader(
         cases,
         experiment.batch_size,
         list(cut),
@@ -86,6 +110,8 @@ def patch_loader(
         probabilistic_oversampling=experiment.oversampling_kind == "probabilistic",
         transforms=transforms,
     )
+    loader.groups = groups
+    return loader
 
 
 class Batches(Dataset[Batch]):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from petlesion.cohort.layout import Cohort, Fold
+from petlesion.cohort.layout import Cohort
 from petlesion.errors import ExperimentError, UsageError
 from petlesion.experiments import Experiment
 from petlesion.model.training_cases import write_split
@@ -48,6 +48,7 @@ from petlesion.training.sampling import (
     Batches,
     SelectedChannels,
     Stream,
+    group_cases,
     iterate_batches,
     patch_loader,
     seed_everything,
@@ -124,7 +125,7 @@ def train(
     if computation.device.type == "cpu":
         keep_freed_memory()
     options.say(f"fold {fold}: {computation.describe()}")
-    batches = build_batches(run, folds[fold], data_folder, fold)
+    batches = build_batches(run, cohort, data_folder, fold)
     training = _Training(run, fold, computation, options.say)
     training.resume()
     training.finish(batches, options)
@@ -151,8 +152,10 @@ def prepare_run(
     return run, prepared.data_folder(plan)
 
 
-def build_batches(run: Run, fold: Fold, data_folder: Path, number: int) -> Batches:
-    """All batches of a fold's training, by number."""
+def build_batches(run: Run, cohort: Cohort, data_folder: Path, number: int) -> Batches:
+    """All batches of the training of a cohort's fold, by number."""
+    fold = cohort.folds[number]
+    sources = {case.case_id: case.source for case in cohort.training_cases}
     experiment = run.experiment
     manager = PlansManager(run.plan)
     configuration = manager.get_configuration(CONFIGURATION)
@@ -163,7 +166,8 @@ def build_batches(run: Run, fold: Fold, data_folder: Path, number: int) -> Batch
 
     def stream(case_ids: tuple[str, ...], cut: tuple[int, ...], transforms: Any, batches: int) -> Stream:
         cases = SelectedChannels(data_folder, case_ids, channels)
-        return Stream(patch_loader(cases, experiment, (cut, patch), labels, transforms), batches)
+        groups = group_cases(case_ids, sources, experiment.sampling)
+        return Stream(patch_loader(cases, experiment, (cut, patch), labels, transforms, groups), batches)
 
     return Batches(
         stream(fold.train, augmentation.cut_size, augmentation.training, experiment.iterations),
