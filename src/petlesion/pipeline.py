@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from petlesion.errors import ModelError, StudyError, UsageError
-from petlesion.inference.predict import Model, OnTile, PredictionSettings, load_model, predict
+from petlesion.inference.predict import (
+    Model,
+    OnTile,
+    Prediction,
+    PredictionSettings,
+    load_model,
+    predict,
+)
 from petlesion.intake import find_studies, read_source, to_study
 from petlesion.lesions import (
     LesionTable,
@@ -88,9 +95,13 @@ def segment(
         )
     if not isinstance(model, Model):
         model = load_model(Path(model))
-    probability = predict(study, model, settings.prediction, on_tile).probability
-    mask = lesion_mask(probability, settings)
-    return Segmentation(study, probability, mask, measure_lesions(mask, study.pet))
+    return segmentation_of(study, predict(study, model, settings.prediction, on_tile), settings)
+
+
+def segmentation_of(study: Study, prediction: Prediction, settings: SegmentationSettings) -> Segmentation:
+    """The lesions, measured, where a study's prediction says that they are."""
+    mask = lesion_mask(prediction.probability, settings)
+    return Segmentation(study, prediction.probability, mask, measure_lesions(mask, study.pet))
 
 
 def lesion_mask(probability: Volume, settings: SegmentationSettings) -> Volume:

@@ -1,11 +1,12 @@
 import errno
 import os
+import weakref
 from collections.abc import Callable
 
 import pytest
 import typer
 
-from petlesion.cli.batch import run_batch, try_all
+from petlesion.cli.batch import Failures, run_batch, try_all, try_overlapped
 from petlesion.errors import StudyError
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/a.csv")
@@ -42,3 +43,63 @@ def test_one_that_fails_is_told_in_one_sentence_and_the_others_are_done(
 def test_a_fault_of_ours_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         run_batch("working", [("b", 2)], fail_on(ZeroDivisionError()))
+    for part in ("prepare", "compute", "write"):
+        with pytest.raises(ZeroDivisionError):
+            overlapped({part: {"b": ZeroDivisionError()}}, [])
+
+
+def overlapped(errors: dict[str, dict[str, Exception]], written: list[str]) -> Failures:
+    """Work on a, b and c in three parts, of which some fail; `written` gets what is written."""
+
+    def fail(part: str, name: str) -> None:
+        if name in errors.get(part, {}):
+            raise errors[part][name]
+
+    def prepare(name: str) -> str:
+        fail("prepare", name)
+        return f"prepared {name}"
+
+    def compute(name: str, prepared: str) -> Callable[[], None]:
+        assert prepared == f"prepared {name}"
+        fail("compute", name)
+
+        def write() -> None:
+            fail("write", name)
+            written.append(name)
+
+        return write
+
+    return try_overlapped("working", [(name, name) for name in "abc"], prepare, compute)
+
+
+@pytest.mark.parametrize("failing", ["a", "b", "c"])
+@pytest.mark.parametrize("part", ["prepare", "compute", "write"])
+def test_of_overlapping_work_each_part_fails_for_its_own_item(part: str, failing: str) -> None:
+    written: list[str] = []
+    failures = overlapped({part: {failing: FULL}}, written)
+    assert failures.total == 3 and failures.errors == ((failing, FULL),)
+    assert written == [name for name in "abc" if name != failing]
+
+
+def test_failures_are_told_in_the_items_order() -> None:
+    errors = {"write": {"a": FULL}, "compute": {"b": StudyError("b")}, "prepare": {"c": StudyError("c")}}
+    assert [name for name, _ in overlapped(errors, []).errors] == ["a", "b", "c"]
+
+
+def test_what_failed_keeps_nothing_of_the_study_in_memory() -> None:
+    class Images:
+        pass
+
+    seen: list[weakref.ref[Images]] = []
+
+    def work(name: str) -> None:
+        images = Images()
+        seen.append(weakref.ref(images))
+        try:
+            raise ValueError
+        except ValueError as error:
+            raise StudyError("no body is found") from error
+
+    failures = try_all("working", [("a", "a")], work)
+    assert failures.reasons == [("a", "no body is found")]
+    assert seen[0]() is None

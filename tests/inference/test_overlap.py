@@ -62,12 +62,14 @@ def test_its_end_waits_for_the_writing_unless_it_is_interrupted() -> None:
         go_on.set()
 
 
-def test_a_failed_writing_is_told() -> None:
+def test_a_failed_writing_is_its_own_and_does_not_stop_the_next() -> None:
     def write() -> None:
         raise OSError("disk full")
 
-    overlap = Overlap(range(1), lambda item: item)
-    overlap.write(write)
-    with pytest.raises(OSError, match="disk full"):
-        overlap.finish()
+    overlap = Overlap(range(2), lambda item: item)
+    failed = overlap.write(write)
+    written = overlap.write(lambda: None)
     overlap.finish()
+    assert written.result() is None
+    with pytest.raises(OSError, match="disk full"):
+        failed.result()

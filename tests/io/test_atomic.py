@@ -1,11 +1,12 @@
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from petlesion.errors import OutputError
-from petlesion.io.atomic import atomic_file, atomic_folder, check_place, write_text
+from petlesion.io.atomic import atomic_file, atomic_folder, check_place, remove_unfinished, write_text
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -80,3 +81,31 @@ def test_a_place_is_checked_before_work(tmp_path: Path, place: str) -> None:
         check_place(tmp_path / place)
     check_place(tmp_path / "new" / "deep")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_an_interrupted_thread_writes_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    begun, ended = threading.Event(), threading.Event()
+    (tmp_path / ".partial-other-12345678").mkdir()
+    (tmp_path / "study").mkdir()
+
+    def write_on_and_on() -> None:
+        with pytest.raises(OutputError), atomic_folder(tmp_path / "study") as temporary:
+            while True:
+                for number in range(20):
+                    (temporary / str(number)).write_text("half")
+                begun.set()
+        ended.set()
+
+    thread = threading.Thread(target=write_on_and_on)
+    thread.start()
+    assert begun.wait(10)
+    with atomic_file(tmp_path / "mask.nii.gz") as half:
+        half.touch()
+        remove_unfinished(tmp_path / "mask.nii.gz")
+        assert not half.exists()
+        half.touch()
+    remove_unfinished(tmp_path / "study")
+    thread.join(10)
+    assert ended.is_set()
+    left = {".partial-other-12345678", "study", "mask.nii.gz"}
+    assert {path.name for path in tmp_path.iterdir()} == left

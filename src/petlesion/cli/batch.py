@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from petlesion.cli.console import progress, say
 from petlesion.errors import PetlesionError
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 T = TypeVar("T")
+P = TypeVar("P")
 
 EXPECTED = (PetlesionError, OSError, MemoryError)
 """What may end a piece of work and is told in one sentence; anything else is a fault of petlesion."""
@@ -58,25 +62,64 @@ def try_all(what: str, items: Iterable[tuple[str, T]], work: Callable[[T], None]
     """
     items = list(items)
     errors: list[tuple[str, Exception]] = []
-    shown = progress(what, len(items)) if len(items) > 1 else nullcontext(_no_step)
-    with shown as advance:
+    with _shown(what, len(items)) as advance:
         for name, item in items:
             try:
                 work(item)
             except EXPECTED as error:
-                errors.append((name, error))
+                errors.append((name, _without_frames(error)))
             advance()
-    failures = Failures(len(items), tuple(errors))
-    _tell(failures)
-    return failures
+    return _told(Failures(len(items), tuple(errors)))
 
 
-def _tell(failures: Failures) -> None:
+def try_overlapped(
+    what: str,
+    items: Sequence[tuple[str, T]],
+    prepare: Callable[[T], P],
+    compute: Callable[[T, P], Callable[[], None]],
+) -> Failures:
+    """As `try_all`; while one item is computed, the next is prepared and the last is written.
+
+    `compute` takes an item and what `prepare` made of it, and returns what writes the result.
+    """
+    from petlesion.inference.overlap import Overlap
+
+    errors: dict[int, Exception] = {}
+    writings: dict[int, Future[None]] = {}
+    with _shown(what, len(items)) as advance, Overlap([item for _, item in items], prepare) as overlap:
+        for index, (_, item) in enumerate(items):
+            try:
+                writings[index] = overlap.write(compute(item, overlap.take(index)))
+            except EXPECTED as error:
+                errors[index] = _without_frames(error)
+            advance()
+    for index, writing in writings.items():
+        try:
+            writing.result()
+        except EXPECTED as error:
+            errors[index] = _without_frames(error)
+    told = tuple((items[index][0], errors[index]) for index in sorted(errors))
+    return _told(Failures(len(items), told))
+
+
+def _shown(what: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+    return progress(what, total) if total > 1 else nullcontext(_no_step)
+
+
+def _without_frames(error: Exception) -> Exception:
+    """The error without the frames that it came through, which hold a study's images in memory."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def _told(failures: Failures) -> Failures:
+    """Say what failed."""
     alone = failures.total == 1
     if failures.errors and not alone:
         say(f"{len(failures.errors)} of {failures.total} failed:")
     for name, reason in failures.reasons:
         say(f"error: {reason}" if alone else f"  {name}: {reason}")
+    return failures
 
 
 def _no_step() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from petlesion.cli.batch import run_batch
+from petlesion.cli.batch import try_overlapped
 from petlesion.cli.console import say
 from petlesion.errors import CohortError, FormatError, GeometryError, UsageError
 
 if TYPE_CHECKING:
     from petlesion.cohort.layout import Cohort
-    from petlesion.inference.overlap import Overlap
     from petlesion.inference.predict import Model, PredictionSettings, PreparedStudy
-    from petlesion.volume import Study, Volume
+    from petlesion.volume import Volume
 
 _RECORD = "predict.json"
 _PROBABILITIES = "probabilities"
@@ -66,8 +64,12 @@ def predict(
     missing = [task for task in assignments if not target.is_done(task.case_id)]
     if len(missing) < len(assignments):
         say(f"{len(assignments) - len(missing)} of {len(assignments)} studies were predicted before")
-    with _job(missing, target, settings) as work:
-        run_batch("predicting", [(task.case_id, index) for index, task in enumerate(missing)], work)
+    try:
+        _predict_all(missing, target, settings)
+    except KeyboardInterrupt:
+        for task in missing:
+            target.remove_unfinished(task.case_id)
+        raise
 
 
 @dataclass(frozen=True)
@@ -112,41 +114,27 @@ class _Target:
         for path, volume in zip(self.files(case_id), (mask, probability), strict=False):
             write_volume(path, volume)
 
-    def remove_partial_files(self, case_id: str) -> None:
+    def remove_unfinished(self, case_id: str) -> None:
         """Remove what an interrupted writer left under a temporary name."""
+        from petlesion.io.atomic import remove_unfinished
+
         for path in self.files(case_id):
-            for partial_file in path.parent.glob(f".partial-*-{path.name}"):
-                partial_file.unlink(missing_ok=True)
+            remove_unfinished(path)
 
 
-@contextmanager
-def _job(
-    tasks: Sequence[_Task], target: _Target, settings: PredictionSettings
-) -> Iterator[Callable[[int], None]]:
-    """Yield what predicts one task while the next is read and the last is written."""
-    from petlesion.inference.overlap import Overlap
-    from petlesion.inference.predict import prepare_study
+def _predict_all(tasks: Sequence[_Task], target: _Target, settings: PredictionSettings) -> None:
+    """Predict each task while the next one is read and the last one is written."""
+    from petlesion.inference.predict import predict_prepared, prepare_study
 
     def prepare(task: _Task) -> PreparedStudy:
-        study: Study = target.cohort.read_study(task.case_id)
-        return prepare_study(study, task.model, settings)
+        return prepare_study(target.cohort.read_study(task.case_id), task.model, settings)
 
-    try:
-        with Overlap(tasks, prepare) as overlap:
-            yield partial(_predict_one, overlap, tasks, target)
-    except KeyboardInterrupt:
-        for task in tasks:
-            target.remove_partial_files(task.case_id)
-        raise
+    def compute(task: _Task, prepared: PreparedStudy) -> Callable[[], None]:
+        probability = predict_prepared(prepared).probability
+        return partial(target.write, task.case_id, probability)
 
-
-def _predict_one(
-    overlap: Overlap[_Task, PreparedStudy], tasks: Sequence[_Task], target: _Target, index: int
-) -> None:
-    from petlesion.inference.predict import predict_prepared
-
-    probability = predict_prepared(overlap.take(index)).probability
-    overlap.write(partial(target.write, tasks[index].case_id, probability))
+    named = [(task.case_id, task) for task in tasks]
+    try_overlapped("predicting", named, prepare, compute).end()
 
 
 def _test_set(cohort: Cohort, model: Model) -> Iterator[_Task]:

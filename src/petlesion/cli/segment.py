@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from petlesion.cli.batch import Failures, try_all
+from petlesion.cli.batch import Failures, try_overlapped
 from petlesion.cli.console import print_json, progress, say
 from petlesion.errors import UsageError
 
 if TYPE_CHECKING:
-    from petlesion.inference.predict import OnTile
-    from petlesion.intake import StudySource
+    from petlesion.inference.predict import OnTile, PreparedStudy
+    from petlesion.intake import SourceImages, StudySource
     from petlesion.outputs import RunFacts
+    from petlesion.pipeline import Segmentation
     from petlesion.records import SourceMark
+    from petlesion.volume import Study
 
 
 def segment(
@@ -74,7 +77,7 @@ def segment(
     check_place(output)
     network = load_model(model, folds.split(",") if folds else None, device, precision)
     job = _Job(RunFacts(network, settings, outputs), output, shows_tiles=len(sources) == 1)
-    failures = try_all("segmenting", [(source.name, source) for source in sources], job.run)
+    failures = job.run(sources)
     if len(sources) > 1 and job.records:
         _write_page(output, job.records, _shareable(failures, sources))
     if as_json:
@@ -103,8 +106,21 @@ class _Job:
     shows_tiles: bool
     records: list[dict[str, Any]] = field(default_factory=list)
 
-    def run(self, source: StudySource) -> None:
-        """Segment a study and write its folder, unless an earlier run has done just that."""
+    def run(self, sources: Sequence[StudySource]) -> Failures:
+        """Write each study's folder while the next one is read, except for what an earlier run has done."""
+        from petlesion.io.atomic import remove_unfinished
+
+        named = [(source.name, source) for source in sources]
+        try:
+            return try_overlapped("segmenting", named, self._prepare, self._compute)
+        except KeyboardInterrupt:
+            for source in sources:
+                remove_unfinished(self.output / source.name)
+            raise
+
+    def _prepare(self, source: StudySource) -> _Ready:
+        from petlesion.inference.predict import prepare_study
+        from petlesion.intake import read_source, to_study
         from petlesion.outputs import RECORD
         from petlesion.records import earlier_record, is_finished, mark_of
 
@@ -113,28 +129,54 @@ class _Job:
         folder, mark = self.output / source.name, mark_of(source)
         record = earlier_record(folder, RECORD, source)
         if record is not None and is_finished(record, folder, mark, run=self.facts.as_json()):
-            say(f"{source.name}: done before, {_in_words(record['lesions'])}")
-        else:
-            record = self._segment(source, folder, mark)
-        self.records.append({"study": source.name, "folder": str(folder), **record})
-
-    def _segment(self, source: StudySource, folder: Path, mark: SourceMark) -> dict[str, Any]:
-        from petlesion.intake import read_source, to_study
-        from petlesion.io.atomic import atomic_folder
-        from petlesion.outputs import write_outputs
-        from petlesion.pipeline import segment
-
+            return _Ready(folder, mark, record)
         images = read_source(source)
         study = to_study(images)
+        prepared = prepare_study(study, self.facts.model, self.facts.settings.prediction)
+        return _Ready(folder, mark, inputs=(images, study, prepared))
+
+    def _compute(self, source: StudySource, ready: _Ready) -> Callable[[], None]:
+        from petlesion.inference.predict import predict_prepared
+        from petlesion.pipeline import segmentation_of
+
+        if ready.inputs is None:
+            return partial(self._keep, source, ready)
+        images, study, prepared = ready.inputs
         with ExitStack() as displays:
             on_tile = _tile_display(displays) if self.shows_tiles else _ignore_tile
-            segmentation = segment(study, self.facts.model, self.facts.settings, on_tile)
-        with atomic_folder(folder) as temporary:
-            record = write_outputs(temporary, segmentation, images, self.facts, mark)
+            prediction = predict_prepared(prepared, on_tile)
+        segmentation = segmentation_of(study, prediction, self.facts.settings)
+        return partial(self._write, source, ready, images, segmentation)
+
+    def _write(
+        self, source: StudySource, ready: _Ready, images: SourceImages, segmentation: Segmentation
+    ) -> None:
+        from petlesion.io.atomic import atomic_folder
+        from petlesion.outputs import write_outputs
+
+        with atomic_folder(ready.folder) as temporary:
+            record = write_outputs(temporary, segmentation, images, self.facts, ready.mark)
         for warning in record["warnings"]:
             say(f"{source.name}: {warning}")
-        say(f"{source.name}: {_in_words(record['lesions'])}")
-        return record
+        self._note(source, ready, record, _in_words(record["lesions"]))
+
+    def _keep(self, source: StudySource, ready: _Ready) -> None:
+        assert ready.record is not None
+        self._note(source, ready, ready.record, f"done before, {_in_words(ready.record['lesions'])}")
+
+    def _note(self, source: StudySource, ready: _Ready, record: dict[str, Any], words: str) -> None:
+        say(f"{source.name}: {words}")
+        self.records.append({"study": source.name, "folder": str(ready.folder), **record})
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A study's folder and mark, with the record of an earlier run, or with what the network needs."""
+
+    folder: Path
+    mark: SourceMark
+    record: dict[str, Any] | None = None
+    inputs: tuple[SourceImages, Study, PreparedStudy] | None = None
 
 
 def _shareable(failures: Failures, sources: Sequence[StudySource]) -> list[tuple[str, str]]:

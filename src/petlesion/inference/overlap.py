@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -43,16 +43,16 @@ class Overlap(Generic[T, P]):
             following = index + 1
             self._ahead = (following, self._begin(following)) if following < len(self._items) else None
 
-    def write(self, write: Callable[[], None]) -> None:
-        """Begin to write, after what was begun before is done. Raises what that raised."""
+    def write(self, write: Callable[[], None]) -> Future[None]:
+        """Begin to write, once what was begun before has ended; the future holds what `write` raises."""
         self.finish()
         self._writing = _in_background(write)
+        return self._writing
 
     def finish(self) -> None:
-        """Wait until everything is written. Raises what the last writing raised."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
+        """Wait until nothing is being written."""
+        if self._writing is not None:
+            wait([self._writing])
 
     def _begin(self, index: int) -> Future[P]:
         return _in_background(lambda: self._prepare(self._items[index]))

@@ -5,6 +5,7 @@ Where the system refuses to write, everything here raises an OutputError that na
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -13,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from petlesion.errors import OutputError
+
+_RANDOM = "????????"  # the part of a temporary name that the tempfile module makes up
+_ATTEMPTS = 100  # to remove a folder into which a thread goes on writing
 
 
 @contextmanager
@@ -69,6 +73,22 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(replaced)
         else:
             temporary.rename(path)
+
+
+def remove_unfinished(path: str | Path) -> None:
+    """Remove what an interrupted writer of a file or folder has left under a temporary name.
+
+    A thread that is still writing there fails and leaves nothing.
+    """
+    path = Path(path)
+    name = glob.escape(path.name)
+    for file in path.parent.glob(f".partial-{_RANDOM}-{name}"):
+        file.unlink(missing_ok=True)
+    for folder in path.parent.glob(f".partial-{name}-{_RANDOM}"):
+        for _ in range(_ATTEMPTS):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
 
 
 def write_text(path: str | Path, text: str) -> None:
