@@ -9,6 +9,7 @@ import typer
 
 from petlesion._version import __version__
 from petlesion.cli import (
+    challenge,
     cohort,
     convert,
     demo,
@@ -61,6 +62,7 @@ experiment.app.command()(experiment_tables.compare)
 experiment.app.command()(experiment_tables.figure)
 app.command()(demo.demo)
 app.command()(segment.segment)
+app.command()(challenge.challenge)
 app.command()(convert.convert)
 app.command()(plan.plan)
 app.command()(train.train)

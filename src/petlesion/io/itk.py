@@ -52,6 +52,20 @@ def write_volume(path: Path, volume: Volume) -> None:
     sitk.WriteImage(to_image(volume), str(path), useCompression=True)
 
 
+def write_like(path: Path, volume: Volume, original: Path) -> None:
+    """Write one compressed file with the origin, spacing and direction of `original` to the last bit.
+
+    An affine holds spacing and direction as one product, out of which they come rounded.
+    """
+    reader, _ = _read_information(original)
+    axes = reader.GetDimension()
+    image = to_image(volume)
+    image.SetOrigin(reader.GetOrigin()[:3])
+    image.SetSpacing(reader.GetSpacing()[:3])
+    image.SetDirection(np.array(reader.GetDirection()).reshape(axes, axes)[:3, :3].ravel().tolist())
+    sitk.WriteImage(image, str(path), useCompression=True)
+
+
 def to_image(volume: Volume) -> Any:
     """Return the SimpleITK image of the same voxels at the same place."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array))

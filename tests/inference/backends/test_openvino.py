@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from petlesion.errors import ModelError, UsageError
 from petlesion.inference.backends.openvino import (
     OpenVinoNetwork,
     choose_precision,
+    computes_bfloat16,
     processor_capabilities,
 )
 from petlesion.inference.backends.torch import LogitDifference, open_model_folder
@@ -57,6 +59,10 @@ def test_the_mask_of_a_study_does_not_depend_on_threads(bundle: Bundle, known_st
     np.testing.assert_array_equal(one > 0.5, two > 0.5)
 
 
+needs_bfloat16 = pytest.mark.skipif(not computes_bfloat16(), reason="the processor has no bfloat16")
+
+
+@needs_bfloat16
 def test_bfloat16_is_near_float32(bundle: Bundle, known_study: Study) -> None:
     settings = PredictionSettings(tiles="full")
     exact, short = (
@@ -71,8 +77,11 @@ def test_auto_is_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.Mo
     module = "petlesion.inference.backends.openvino.processor_capabilities"
     monkeypatch.setattr(module, lambda: ["FP32", "INT8"])
     assert choose_precision("auto") == "float32"
+    with pytest.raises(UsageError, match="no bfloat16 instructions"):
+        choose_precision("bfloat16")
     monkeypatch.setattr(module, lambda: ["FP32", "BF16"])
     assert choose_precision("auto") == "bfloat16"
+    assert choose_precision("bfloat16") == "bfloat16"
     assert choose_precision("float32") == "float32"
     with pytest.raises(UsageError, match="precision is one of"):
         choose_precision("half")
@@ -116,3 +125,14 @@ signal.raise_signal(signal.SIGUSR1)
 assert handled
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_network_is_loaded_without_a_call_to_its_makers(tmp_path: Path) -> None:
+    """OpenVINO's telemetry would leave an identity in the home folder."""
+    code = "import sys, petlesion.pipeline; print(sys.modules.get('openvino_telemetry'))"
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    environment["HOME"] = str(tmp_path)
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "None"
+    assert not list(tmp_path.iterdir())
