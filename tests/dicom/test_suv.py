@@ -75,6 +75,13 @@ def test_suv_by_another_mass_needs_sex_and_height(changes: dict[str, object]) ->
         factor(Units="GML", SUVType="IBW", **changes)
 
 
+def test_the_lbm_of_dicom_is_not_taken_for_the_one_of_james_in_silence() -> None:
+    (warning,) = suv_conversion([pet_header(Units="GML", SUVType="LBM")]).warnings
+    assert "LBMJAMES128" in warning
+    for changes in ({"SUVType": "LBM", "PatientSex": "F"}, {"SUVType": "LBMJAMES128"}):
+        assert suv_conversion([pet_header(Units="GML", **changes)]).warnings == ()
+
+
 def test_height_in_centimetres_is_told() -> None:
     conversion = suv_conversion([pet_header(Units="GML", SUVType="IBW", PatientSize="175")])
     assert conversion.factors[0] == factor(Units="GML", SUVType="IBW")
@@ -128,6 +135,13 @@ def test_counts_with_a_private_factor_stored_as_bytes() -> None:
     assert suv_conversion([header]).factors == (0.0005,)
 
 
+def test_a_private_attribute_of_another_maker_is_not_read() -> None:
+    header = pet_header(Units="CNTS")
+    header.private_block(0x7053, "Another maker", create=True).add_new(0x00, "DS", "0.0005")
+    with pytest.raises(SuvError, match="7053,1000"):
+        suv_conversion([header])
+
+
 def test_counts_without_any_factor_are_refused() -> None:
     with pytest.raises(SuvError, match="7053,1000"):
         suv_conversion([philips()])
@@ -159,6 +173,22 @@ def test_start_with_a_later_series_takes_the_private_scan_time_of_ge() -> None:
     assert suv_conversion([header]).factors[0] == pytest.approx(decayed(3300))
     header.Manufacturer = "Another maker"
     assert suv_conversion([header]).factors[0] == pytest.approx(decayed(3600))
+
+
+def test_start_with_a_later_series_takes_the_private_decay_time_of_siemens() -> None:
+    header = pet_header(Manufacturer="SIEMENS", SeriesTime="140000", AcquisitionTime="110300")
+    header.private_block(0x0071, "SIEMENS MED PT", create=True).add_new(0x22, "DT", "20240305105900.000000")
+    assert suv_conversion([header]).factors[0] == pytest.approx(decayed(3540))
+    header.SeriesTime = "105930"
+    assert suv_conversion([header]).factors[0] == pytest.approx(decayed(3570))
+
+
+def test_a_series_dated_long_before_its_acquisition_is_no_decay_reference() -> None:
+    header = pet_header(SeriesDate="20240304", SeriesTime="140000", RadiopharmaceuticalStartTime="100000")
+    header.RadiopharmaceuticalInformationSequence[0].RadiopharmaceuticalStartDateTime = "20240305100000"
+    conversion = suv_conversion([header])
+    assert conversion.factors[0] == pytest.approx(decayed(3600))
+    assert "21.0 h before the acquisition" in conversion.warnings[0]
 
 
 def test_start_with_a_later_series_works_back_from_the_frames() -> None:
@@ -236,6 +266,41 @@ def test_injection_before_midnight() -> None:
     conversion = suv_conversion([header])
     assert conversion.factors[0] == pytest.approx(decayed(3600))
     assert "RadiopharmaceuticalStartTime" in conversion.warnings[0]
+
+
+def test_beds_without_a_date_on_both_sides_of_midnight() -> None:
+    beds = [
+        pet_header(
+            DecayCorrection="NONE",
+            CorrectedImage=["ATTN"],
+            SeriesTime="235500",
+            AcquisitionDate=None,
+            AcquisitionTime=time,
+            RadiopharmaceuticalStartTime="225500",
+        )
+        for time in ("235500", "000100")
+    ]
+    expected = [decayed(seconds + average(180)) for seconds in (3600, 3960)]
+    assert suv_conversion(beds).factors == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_date_without_a_clock_takes_the_clock_of_the_start_time() -> None:
+    conversion = suv_conversion([pet_header(RadiopharmaceuticalStartDateTime="19000101000000")])
+    assert conversion.factors[0] == pytest.approx(decayed(3600))
+    assert "0018,1078" in conversion.warnings[0]
+
+
+def test_two_clock_times_of_the_injection_are_told() -> None:
+    conversion = suv_conversion([pet_header(RadiopharmaceuticalStartDateTime="20240305091500")])
+    assert conversion.factors[0] == pytest.approx(decayed(6300))
+    assert "45 min apart" in conversion.warnings[0]
+
+
+def test_an_acquisition_that_begins_with_the_injection_is_told() -> None:
+    blanked = pet_header(SeriesTime="000000", AcquisitionTime="000000", RadiopharmaceuticalStartTime="000000")
+    assert "0 min after the injection" in suv_conversion([blanked]).warnings[0]
+    later_frame = pet_header(SeriesTime="100000", AcquisitionTime="110000")
+    assert suv_conversion([later_frame]).warnings == ()
 
 
 @pytest.mark.parametrize("injection", ["20240306100000", "20210101100000", "20240304100000"])

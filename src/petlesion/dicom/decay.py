@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 
 from pydicom.dataset import Dataset
 
@@ -17,10 +17,16 @@ from petlesion.dicom.headers import combine, datetime_value, describe, moment, n
 from petlesion.errors import SuvError
 
 LONG_LIVED_S = 41_400.0
+_SHORT_LIVED_S = 1800.0
 _LONGEST_UPTAKE = timedelta(hours=12)
+_SHORTEST_UPTAKE = timedelta(minutes=5)
+_HALF_A_DAY = timedelta(hours=12)
+_SAME_CLOCK = timedelta(minutes=1)
 _DECAY_FACTOR_TOLERANCE = 0.03
 _GE_CREATOR = "GEMS_PETD_01"
 _GE_SCAN_MOMENT = 0x0D
+_SIEMENS_CREATOR = "SIEMENS MED PT"
+_SIEMENS_DECAY_MOMENT = 0x22
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,9 @@ def decay_to_reference(
         references = [_average_count_time(frame, half_life_s) for frame in frames]
         rule = "AcquisitionTime + average count rate"
     else:
-        references, rule = _start_references(datasets, frames, half_life_s)
+        references, rule = _start_references(datasets, frames, half_life_s, warnings)
     injection = injection_moment(datasets[0], min(references), half_life_s, warnings)
+    _note_short_uptake(frames, injection, half_life_s, warnings)
     if decay_correction == "NONE":
         expected: list[float | None] = [1.0] * len(frames)
     else:
@@ -90,8 +97,9 @@ def average_count_rate_s(duration_s: float, half_life_s: float) -> float:
 def injection_moment(dataset: Dataset, scan: datetime, half_life_s: float, warnings: list[str]) -> datetime:
     """When the dose was given: RadiopharmaceuticalStartDateTime, else StartTime on the series' date.
 
-    An injection after the scan, or long before it, has a wrong date; its clock time then counts on the scan's
-    day or the evening before. Raises SuvError where that makes no sense either.
+    An injection after the scan, or long before it, has a wrong date; its clock time (StartTime's, if its own
+    is a blank midnight) then counts on the scan's day or the evening before. Raises SuvError where that makes
+    no sense either.
     """
     item = dataset.RadiopharmaceuticalInformationSequence[0]
     keyword = "RadiopharmaceuticalStartDateTime"
@@ -110,15 +118,44 @@ def injection_moment(dataset: Dataset, scan: datetime, half_life_s: float, warni
             "neither RadiopharmaceuticalStartDateTime (0018,1078) nor RadiopharmaceuticalStartTime "
             "(0018,1072) holds a time; enter when the dose was injected"
         )
-    uptake = scan - injection
-    if timedelta(0) <= uptake <= _longest_uptake(half_life_s):
-        return injection
-    return _redated(injection, scan, half_life_s, keyword, warnings)
+    timed = _moment_of(f"{injection:%Y%m%d}", text(item, "RadiopharmaceuticalStartTime")) or injection
+    plausible = timedelta(0) <= scan - injection <= _longest_uptake(half_life_s)
+    if not plausible and injection.time() == time.min:
+        injection = timed
+    _note_other_clock(injection, timed, warnings)
+    return injection if plausible else _redated(injection, scan, half_life_s, keyword, warnings)
+
+
+def _note_other_clock(injection: datetime, timed: datetime, warnings: list[str]) -> None:
+    """Tell where the two attributes name different times of the day."""
+    apart = abs(injection - timed)
+    if apart > _SAME_CLOCK:
+        warnings.append(
+            "RadiopharmaceuticalStartDateTime (0018,1078) and RadiopharmaceuticalStartTime (0018,1072) are "
+            f"{apart.total_seconds() / 60:.0f} min apart and the first was taken; check when the dose was "
+            "injected"
+        )
+
+
+def _note_short_uptake(
+    frames: Sequence[_Frame], injection: datetime, half_life_s: float, warnings: list[str]
+) -> None:
+    """Tell of an acquisition that begins with the injection, as it seems where all times were blanked."""
+    acquisitions = [frame.acquisition for frame in frames if frame.acquisition is not None]
+    if half_life_s < _SHORT_LIVED_S or not acquisitions:
+        return
+    uptake = min(acquisitions) - injection
+    if uptake < _SHORTEST_UPTAKE:
+        warnings.append(
+            f"the acquisition begins {uptake.total_seconds() / 60:.0f} min after the injection, which is too "
+            "short for an uptake; check the times"
+        )
 
 
 def _redated(
     injection: datetime, scan: datetime, half_life_s: float, keyword: str, warnings: list[str]
 ) -> datetime:
+    """The injection at its time of the day, on the day of the scan or the evening before."""
     hours = (injection - scan).total_seconds() / 3600
     fault = f"{describe(keyword)} lies {abs(hours):.1f} h {'after' if hours > 0 else 'before'} the scan"
     candidate = datetime.combine(scan.date(), injection.time())
@@ -137,8 +174,8 @@ def _longest_uptake(half_life_s: float) -> timedelta:
     return _LONGEST_UPTAKE if half_life_s <= LONG_LIVED_S else timedelta(seconds=10 * half_life_s)
 
 
-def _moment_of(date: str | None, time: str | None) -> datetime | None:
-    return combine(date, time) if date and time else None
+def _moment_of(date: str | None, clock: str | None) -> datetime | None:
+    return combine(date, clock) if date and clock else None
 
 
 def _read_frame(dataset: Dataset) -> _Frame:
@@ -146,7 +183,7 @@ def _read_frame(dataset: Dataset) -> _Frame:
     if acquisition is None:
         acquisition = datetime_value(dataset.get("AcquisitionDateTime"), dataset)
     if acquisition is None:
-        acquisition = moment(dataset, "SeriesDate", "AcquisitionTime")
+        acquisition = _acquisition_on_series_date(dataset)
     reference_ms = number(dataset, "FrameReferenceTime", SuvError)
     duration_ms = number(dataset, "ActualFrameDuration", SuvError)
     return _Frame(
@@ -155,6 +192,15 @@ def _read_frame(dataset: Dataset) -> _Frame:
         duration_s=duration_ms / 1000 if duration_ms is not None and duration_ms > 0 else None,
         decay_factor=number(dataset, "DecayFactor", SuvError),
     )
+
+
+def _acquisition_on_series_date(dataset: Dataset) -> datetime | None:
+    """AcquisitionTime without a date of its own; a bed that comes after midnight is of the next day."""
+    acquisition = moment(dataset, "SeriesDate", "AcquisitionTime")
+    series = moment(dataset, "SeriesDate", "SeriesTime")
+    if acquisition is None or series is None or series - acquisition < _HALF_A_DAY:
+        return acquisition
+    return acquisition + timedelta(days=1)
 
 
 def _frame_starts(frames: Sequence[_Frame]) -> list[_Frame]:
@@ -177,7 +223,7 @@ def _frame_starts(frames: Sequence[_Frame]) -> list[_Frame]:
 
 
 def _start_references(
-    datasets: Sequence[Dataset], frames: Sequence[_Frame], half_life_s: float
+    datasets: Sequence[Dataset], frames: Sequence[_Frame], half_life_s: float, warnings: list[str]
 ) -> tuple[list[datetime], str]:
     """The moment to which DecayCorrection START corrected each dataset, and the rule that found it."""
     stated = datetime_value(datasets[0].get("DecayCorrectionDateTime"), datasets[0])
@@ -185,14 +231,11 @@ def _start_references(
         return [stated] * len(frames), "DecayCorrectionDateTime (0018,9701)"
     series = _series_moment(datasets)
     acquisitions = [frame.acquisition for frame in frames if frame.acquisition is not None]
-    if series is not None and (not acquisitions or series <= min(acquisitions)):
+    if series is not None and _series_is_the_start(series, acquisitions, warnings):
         return [series] * len(frames), "SeriesDate and SeriesTime"
-    if _is_ge(datasets[0]):
-        ge_scan = datetime_value(
-            private_value(datasets[0], 0x0009, _GE_CREATOR, _GE_SCAN_MOMENT), datasets[0]
-        )
-        if ge_scan is not None:
-            return [ge_scan] * len(frames), "GE scan date and time (0009,100D)"
+    private = _private_start(datasets[0])
+    if private is not None:
+        return [private[0]] * len(frames), private[1]
     if len(acquisitions) < len(frames):
         raise SuvError(
             "SeriesTime (0008,0031) is no decay reference and AcquisitionTime (0008,0032) is absent; enter "
@@ -209,6 +252,31 @@ def _start_references(
         average = _average_count_time(frame, half_life_s)
         references.append(average - timedelta(seconds=frame.reference_s or 0.0))
     return references, "AcquisitionTime - FrameReferenceTime + average count rate"
+
+
+def _series_is_the_start(series: datetime, acquisitions: Sequence[datetime], warnings: list[str]) -> bool:
+    """Whether SeriesTime can be the decay reference: not after the earliest acquisition nor long before."""
+    if not acquisitions:
+        return True
+    ahead = min(acquisitions) - series
+    if ahead > _HALF_A_DAY:
+        warnings.append(
+            f"SeriesDate (0008,0021) and SeriesTime (0008,0031) lie {ahead.total_seconds() / 3600:.1f} h "
+            "before the acquisition and were not taken as the decay reference; check the dates"
+        )
+    return timedelta(0) <= ahead <= _HALF_A_DAY
+
+
+def _private_start(dataset: Dataset) -> tuple[datetime, str] | None:
+    """The decay reference that GE or Siemens keep in an attribute of their own, and its name."""
+    if _is_ge(dataset):
+        scan = private_value(dataset, 0x0009, _GE_CREATOR, _GE_SCAN_MOMENT)
+        name = "GE scan date and time (0009,100D)"
+    else:
+        scan = private_value(dataset, 0x0071, _SIEMENS_CREATOR, _SIEMENS_DECAY_MOMENT)
+        name = "Siemens decay correction date and time (0071,1022)"
+    start = datetime_value(scan, dataset)
+    return None if start is None else (start, name)
 
 
 def _reference_times_are_usable(frames: Sequence[_Frame]) -> bool:

@@ -131,11 +131,12 @@ def datetime_value(value: Any, dataset: Dataset) -> datetime | None:
 
 
 def private_value(dataset: Dataset, group: int, creator: str, offset: int) -> Any:
-    """A private attribute's value, from its creator's block or, where that is not named, block 0x10."""
+    """A private attribute's value, from its creator's block or, where nobody claims it, block 0x10."""
     try:
         element = dataset.private_block(group, creator)[offset]
     except KeyError:
-        element = dataset.get((group, 0x1000 | offset))
+        claimed = dataset.get((group, 0x0010)) is not None
+        element = None if claimed else dataset.get((group, 0x1000 | offset))
     return None if element is None else element.value
 
 

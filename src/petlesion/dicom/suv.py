@@ -276,6 +276,11 @@ def _body_size(dataset: Dataset, suv_type: str, warnings: list[str]) -> BodySize
             f"{describe('PatientSex')} is O: the mean of a man's and a woman's {suv_type} was taken; check "
             "the SUV"
         )
+    if suv_type == "LBM" and sex != "F":
+        warnings.append(
+            f"{describe('SUVType')} is LBM, taken as DICOM defines it, with 120 for men; one made with "
+            "James's 128 should be called LBMJAMES128, so check which the scanner means"
+        )
     return BodySize(_weight_kg(dataset), None if height_m is None else 100.0 * height_m, sex)
 
 
