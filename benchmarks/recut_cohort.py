@@ -10,37 +10,12 @@ separates them.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from petlesion.cohort.layout import Cohort, add_study, create_cohort, is_complete
-from petlesion.volume import Study, Volume
-
-MOST_CUT_MM = 50.0
-
-
-def recut(study: Study, rng: np.random.Generator) -> Study:
-    """The study with 0 to 50 mm taken off each side, and at least one voxel left along every axis."""
-    window = []
-    for size, spacing in zip(study.pet.shape, study.pet.spacing_mm, strict=True):
-        low, high = np.rint(rng.uniform(0, MOST_CUT_MM, 2) / spacing).astype(int)
-        low = min(low, size - 1)
-        window.append(slice(low, max(size - high, low + 1)))
-    return replace(
-        study,
-        pet=_crop(study.pet, window),
-        ct=_crop(study.ct, window) if study.ct is not None else None,
-        reference=_crop(study.reference, window) if study.reference is not None else None,
-    )
-
-
-def _crop(volume: Volume, window: list[slice]) -> Volume:
-    z, y, x = (part.start for part in window)
-    affine = volume.affine.copy()
-    affine[:3, 3] = (volume.affine @ (x, y, z, 1.0))[:3]
-    return Volume(volume.array[tuple(window)], affine)
+from petlesion.cohort.recut import recut
 
 
 def main() -> None:

@@ -75,8 +75,7 @@ def test_a_pair_may_be_given_as_two_files(tmp_path: Path, phantom: Study) -> Non
     (source,) = find_studies([tmp_path / "x" / "case7_CT.nii.gz", tmp_path / "x" / "case7_PET.nii.gz"])
     assert source.name == "case7" and set(source.files) == {"CT", "PET"}
     (source,) = find_studies([tmp_path / "x" / "case7_PET.nii.gz"])
-    with pytest.raises(StudyError, match="no CT"):
-        to_study(read_source(source))
+    assert to_study(read_source(source)).ct is None
 
 
 def test_autopet_folders_prefer_suv_and_resampled_ct(tmp_path: Path, phantom: Study) -> None:
@@ -176,6 +175,41 @@ def test_the_reference_of_a_structure_set(tmp_path: Path) -> None:
         read_one(tmp_path, IntakeOptions(roi="Liver"))
 
 
+def drawn(folder: Path, points: tuple[tuple[float, float, float], ...], **frames: str) -> Study:
+    """A study with a GTV of such corners, in voxels of the PET, and frames of reference of the drawing."""
+    write_dicom(folder, pet=pet_spec(), ct=ct_spec())
+    structure = structure_set({"GTV": [np.array(points) * 4.0 + pet_spec().origin]}, pet_spec())
+    del structure.FrameOfReferenceUID
+    for roi in structure.StructureSetROISequence:
+        roi.ReferencedFrameOfReferenceUID = frames.get("frame", pet_spec().frame_of_reference)
+    structure.save_as(folder / "rs.dcm", enforce_file_format=True)
+    return read_one(folder)
+
+
+def test_a_structure_set_that_is_not_of_this_pet_is_told(tmp_path: Path) -> None:
+    corners = ((9.5, 7.5, 4), (13.5, 7.5, 4), (13.5, 12.5, 4))
+    assert drawn(tmp_path / "own", corners).reference is not None
+    elsewhere = drawn(tmp_path / "other", corners, frame=f"{ROOT}.99")
+    assert elsewhere.reference is None and "another frame of reference" in elsewhere.warnings[0]
+
+
+def test_a_structure_set_that_marks_nothing_or_cannot_be_laid_on_the_pet_is_told(tmp_path: Path) -> None:
+    empty = drawn(tmp_path / "outside", ((-9.5, -7.5, 4), (-13.5, -7.5, 4), (-13.5, -12.5, 4)))
+    assert empty.reference is not None and not empty.reference.array.any()
+    assert "marks no voxel" in empty.warnings[0]
+    across = ((9.5, 7.5, 2), (9.5, 12.5, 2), (9.5, 12.5, 6))
+    assert "planes of the PET" in drawn(tmp_path / "across", across).warnings[0]
+    with pytest.raises(GeometryError, match="planes of the PET"):
+        read_one(tmp_path / "across", IntakeOptions(roi="GTV"))
+
+
+def test_a_reprojection_is_no_pet(tmp_path: Path) -> None:
+    write_dicom(tmp_path, pet=pet_spec(), ct=ct_spec())
+    turning = pet_spec(series_uid=f"{ROOT}.31", header={"SeriesType": ("WHOLE BODY", "REPROJECTION")})
+    write_series(tmp_path / "mip", body_images()[0][:3], turning)
+    assert read_one(tmp_path).pet.shape == body_images()[0].shape
+
+
 def test_the_attenuation_corrected_series_is_taken(tmp_path: Path) -> None:
     write_dicom(tmp_path, pet=pet_spec(), ct=ct_spec())
     corrected = body_images()[0]
@@ -233,11 +267,9 @@ def test_one_unusable_path_leaves_the_others(tmp_path: Path, phantom: Study) -> 
 
 def test_a_pet_without_ct(tmp_path: Path, phantom: Study) -> None:
     write_nifti(tmp_path / "nifti", phantom, names=("PET", "", ""))
-    with pytest.raises(StudyError, match="no CT"):
-        read_one(tmp_path / "nifti")
     write_dicom(tmp_path / "dicom", pet=pet_spec())
-    with pytest.raises(StudyError, match="no CT"):
-        read_one(tmp_path / "dicom")
+    assert read_one(tmp_path / "nifti").ct is None
+    assert read_one(tmp_path / "dicom").ct is None
 
 
 @pytest.mark.parametrize("pets", [("a_PET",), ("a_PET", "b_PET")])

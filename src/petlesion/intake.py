@@ -192,13 +192,13 @@ def read_source(source: StudySource) -> SourceImages:
 
 
 def to_study(images: SourceImages) -> Study:
-    """The study on the PET's grid, its CT resampled.
+    """The study on the PET's grid, its CT resampled; a PET may come without CT.
 
-    Raises StudyError for a PET without CT, or a CT that misses a tenth or more of the slices in which the PET
-    shows a body; a CT that misses less is a warning.
+    Raises StudyError for a CT that misses a tenth or more of the slices in which the PET shows a body; one
+    that misses less is a warning.
     """
     if images.ct is None:
-        raise StudyError(f"{images.origin} has a PET but no CT; give the CT that was taken with it")
+        return Study(images.name, images.pet, None, images.reference, images.warnings)
     ct = ct_on_grid_of(images.pet, images.ct)
     missing, body = _slices_without_ct(images.pet, ct)
     warnings = images.warnings

@@ -1,0 +1,110 @@
+"""Make the cohort that the model in the box is trained on: real sarcomas and simulated whole bodies.
+
+    python box/cohort.py --studies $PETLESION_DATA/sts [--organs $PETLESION_DATA/organs] -o box/work
+
+Writes Dataset011_Box into the folder: each real study as it is and cut anew several times, its CT then a
+little out of place (source "real"), and simulated whole bodies on a grid of 4 mm (source "simulated"), in
+five folds. All cases of a patient stay together. A run that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from petlesion.cohort.layout import Case, Cohort, create_cohort, enter_case, is_complete, write_images
+from petlesion.cohort.recut import recut, shift_ct
+from petlesion.cohort.split import SplitSettings, split_cohort
+from petlesion.intake import find_studies, read_source, to_study
+from petlesion.simulation import SimulationSettings, simulate
+from petlesion.simulation.study import study_name, study_seed
+from petlesion.volume import Study
+
+SEED = 61
+RECUTS = 5
+SIMULATED, SIMULATED_WITH_ORGANS = 200, 40
+SPACING_MM = (4.0, 4.0, 4.0)
+FIELD_OF_VIEW_MM = 500.0
+MOST_SHIFT_MM = 8.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A case to be made: its id, whose it is, its source and how to make it."""
+
+    case_id: str
+    patient_id: str
+    source: str
+    make: Callable[[], Study]
+
+
+def real_entries(studies: Path) -> Iterator[Entry]:
+    """Each real study as it is, and cut anew."""
+    for number, source in enumerate(find_studies([studies])):
+        name = source.name
+        yield Entry(name, name, "real", partial(read, source))
+        for copy in range(RECUTS):
+            make = partial(cut_anew, source, (SEED, number, copy))
+            yield Entry(f"{name}_recut{copy + 1}", name, "real", make)
+
+
+def simulated_entries(organs: Path | None) -> Iterator[Entry]:
+    """Simulated studies, the last ones around real organ masks where these are at hand."""
+    plain = SimulationSettings(SPACING_MM, field_of_view_mm=FIELD_OF_VIEW_MM)
+    around_organs = SimulationSettings(SPACING_MM, field_of_view_mm=FIELD_OF_VIEW_MM, organs=organs)
+    for number in range(SIMULATED + (SIMULATED_WITH_ORGANS if organs else 0)):
+        seed = study_seed(SEED, number)
+        settings = plain if number < SIMULATED else around_organs
+        yield Entry(study_name(seed), study_name(seed), "simulated", partial(simulate, seed, settings))
+
+
+def read(source: object) -> Study:
+    """The study of a source."""
+    return to_study(read_source(source))
+
+
+def cut_anew(source: object, entropy: tuple[int, ...]) -> Study:
+    """The study of a source, cut anew and its CT moved, by a generator of its own."""
+    rng = np.random.default_rng(entropy)
+    return shift_ct(recut(read(source), rng), rng, MOST_SHIFT_MM)
+
+
+def write_case(cohort: Cohort, entry: Entry) -> Case:
+    """Make a case and write its images."""
+    return write_images(cohort, entry.make(), entry.case_id, entry.patient_id, entry.source)
+
+
+def make_cohort(folder: Path, entries: Iterator[Entry], workers: int) -> Cohort:
+    """Make what of the cohort is missing, and split it."""
+    cohort = create_cohort(folder)
+    missing = [entry for entry in entries if not is_complete(cohort, entry.case_id)]
+    with ProcessPoolExecutor(workers) as pool:
+        for done, case in enumerate(pool.map(partial(write_case, cohort), missing), 1):
+            cohort = enter_case(cohort, case)
+            print(f"\r{folder.name}: {done} of {len(missing)}", end="", flush=True)
+    print()
+    return split_cohort(cohort, SplitSettings(test_share=0.0, folds=5, seed=0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--studies", type=Path, required=True)
+    parser.add_argument("--organs", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    real = list(real_entries(arguments.studies))
+    entries = [*real, *simulated_entries(arguments.organs)]
+    make_cohort(arguments.out / "Dataset011_Box", iter(entries), arguments.workers)
+
+
+if __name__ == "__main__":
+    main()
