@@ -105,6 +105,8 @@ def test_a_fingerprint_that_is_none(tmp_path: Path) -> None:
 def test_experiments_are_listed() -> None:
     table = RUNNER.invoke(app, ["experiment", "list"]).stdout
     assert all(name in table for name in EXPERIMENTS)
+    for title in ("oversampling", "loss", "input", "dice_ce", "ct-pet"):
+        assert title in table
     rows = json.loads(RUNNER.invoke(app, ["experiment", "list", "--json"]).stdout)
     assert [row["name"] for row in rows] == list(EXPERIMENTS)
 

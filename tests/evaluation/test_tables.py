@@ -126,6 +126,7 @@ def test_the_papers_row_stands_once_with_what_is_to_be_known_of_it() -> None:
 
 def test_differences_name_both_runs_and_the_scoring() -> None:
     difference = Difference("b", "d", "test", "dice", 50, -0.012, (-0.03, 0.006), 0.0123456)
-    assert differences_table([difference]).as_text() == [
-        ["d − b", "test Dice", "50", "-0.012 [-0.030, 0.006]", "0.0123"]
-    ]
+    table = differences_table([difference])
+    assert table.as_text() == [["d − b", "test Dice", "50", "-0.012 [-0.030, 0.006]", "0.0123"]]
+    (note,) = table.notes
+    assert "paired bootstrap" in note and "not corrected for the number of comparisons" in note

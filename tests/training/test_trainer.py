@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_a_run_is_laid_out_as_the_formats_say(finished: Path, cohort: Cohort) ->
         "quick__nnUNetPlans__3d_fullres",
         "Dataset001_Tiny",
     )
-    assert sorted(path.name for path in finished.iterdir()) == ALL_FILES
+    assert sorted(path.name for path in finished.iterdir() if path.name != ".lock") == ALL_FILES
     assert sorted(path.name for path in run.iterdir()) == [
         "dataset.json",
         "experiment.json",
@@ -250,6 +251,17 @@ def descendants(pid: int) -> list[int]:
         for child in map(int, task.read_text().split()):
             found += [child, *descendants(child)]
     return found
+
+
+def test_a_fold_is_not_trained_by_two_processes_at_once(
+    cohort: Cohort, options: TrainingOptions, tmp_path: Path
+) -> None:
+    def train_again(report: EpochReport) -> None:
+        with pytest.raises(CohortError, match="another process is training this fold"):
+            train(cohort, tiny(), 0, tmp_path, options)
+
+    folder = train(cohort, tiny(), 0, tmp_path, replace(options, on_epoch=train_again))
+    assert len(progress(folder)) == tiny().epochs
 
 
 def test_a_finished_fold_is_left_as_it_is(cohort: Cohort, options: TrainingOptions, finished: Path) -> None:

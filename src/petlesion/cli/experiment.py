@@ -34,10 +34,12 @@ def list_experiments(as_json: bool = _AS_JSON) -> None:
             f"{experiment.learning_rate:g}",
             f"{experiment.oversampling:.0%} {experiment.oversampling_kind}",
             "yes" if experiment.mirroring else "no",
+            experiment.loss,
+            experiment.input,
         ]
 
     columns = ("experiment", "epochs", "patch", "most features", "learning rate", "oversampling", "mirroring")
-    print_table(columns, [row(experiment) for experiment in EXPERIMENTS.values()])
+    print_table((*columns, "loss", "input"), [row(experiment) for experiment in EXPERIMENTS.values()])
 
 
 @app.command()

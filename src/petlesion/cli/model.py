@@ -86,8 +86,8 @@ def verify(
         (
             check.network,
             f"{check.float32_difference:.1e}",
-            f"{check.bfloat16_difference:.1e}",
-            "" if check.bfloat16_dice is None else f"{check.bfloat16_dice:.4f}",
+            "–" if check.bfloat16_difference is None else f"{check.bfloat16_difference:.1e}",
+            "–" if check.bfloat16_dice is None else f"{check.bfloat16_dice:.4f}",
         )
         for check in checks
     ]

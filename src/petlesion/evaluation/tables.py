@@ -22,6 +22,10 @@ METRIC_TITLES: Mapping[str, str] = {
 _AVERAGES = ("dice", "false_positive_volume_ml", "false_negative_volume_ml")
 _TABLE_2_AVERAGES = ("dice", "false_negative_volume_ml", "false_positive_volume_ml")
 SCORING_TITLES = {"cross_validation": "CV", "test": "test"}
+_DIFFERENCES_NOTE = (
+    "Mean difference over the studies that both have, with its 95 % interval (paired bootstrap); "
+    "p is two-sided and not corrected for the number of comparisons"
+)
 _LATEX_SPECIAL = {
     "−": "$-$",
     "×": r"$\times$",
@@ -101,7 +105,7 @@ def differences_table(differences: Sequence[Difference]) -> Table:
         )
         for d in differences
     )
-    return Table(columns, tuple(rows))
+    return Table(columns, tuple(rows), (_DIFFERENCES_NOTE,))
 
 
 def published_row(experiment: Experiment) -> PublishedRow | None:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit
 
 from petlesion.errors import MissingExtraError, ModelError, StudyError, UsageError
-from petlesion.inference.backends.openvino import OpenVinoNetwork, choose_precision
+from petlesion.inference.backends.openvino import OpenVinoNetwork, check_precision, choose_precision
 from petlesion.inference.body import body_mask
 from petlesion.inference.preprocessing import (
     NetworkInput,
@@ -236,7 +236,8 @@ def _load_model_folder(
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{path}, a folder of checkpoints,", "train") from error
     chosen_device = choose_device(device)
-    chosen = "float32" if precision == "auto" else choose_precision(precision)
+    check_precision(precision)
+    chosen = "float32" if precision == "auto" else precision  # torch has bfloat16 everywhere, if slowly
     folder = open_model_folder(path, folds, orientation)
     networks = {fold: TorchNetwork(net, chosen_device, chosen) for fold, net in folder.networks.items()}
     member = Member(folder.plan, networks, trained_on(path, networks))

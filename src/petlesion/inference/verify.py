@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from petlesion.errors import ModelError
-from petlesion.inference.backends.openvino import OpenVinoNetwork
+from petlesion.inference.backends.openvino import OpenVinoNetwork, computes_bfloat16
 from petlesion.inference.predict import lesion_probability
 from petlesion.inference.preprocessing import prepare
 from petlesion.inference.resampling import Float
@@ -26,12 +26,13 @@ PROBABILITY_TOLERANCE = 1e-3
 class NetworkCheck:
     """One network's answer to the probe, compared with torch's float32: largest difference in probability.
 
-    `bfloat16_dice` compares bfloat16's mask of the probe with float32's; None where both are empty.
+    `bfloat16_dice` compares bfloat16's mask of the probe with float32's; None where both are empty. What is
+    said of bfloat16 is None on a processor without it.
     """
 
     network: str
     float32_difference: float
-    bfloat16_difference: float
+    bfloat16_difference: float | None
     bfloat16_dice: float | None
 
 
@@ -52,13 +53,15 @@ def verify_bundle(bundle: Bundle) -> list[NetworkCheck]:
 
 def _check(plan: Plan, path: Path, expected: Float) -> NetworkCheck:
     exact = probe_probability(OpenVinoNetwork(path, "float32"), plan)
-    short = probe_probability(OpenVinoNetwork(path, "bfloat16"), plan)
     difference = float(np.abs(probe_sample(exact) - expected).max())
     if difference > PROBABILITY_TOLERANCE:
         raise ModelError(
             f"{path} is {difference:.2g} off in probability from what it computed when it was exported; "
             "export it again with this version of OpenVINO"
         )
+    if not computes_bfloat16():
+        return NetworkCheck(path.name, difference, None, None)
+    short = probe_probability(OpenVinoNetwork(path, "bfloat16"), plan)
     return NetworkCheck(
         network=path.name,
         float32_difference=difference,

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from petlesion._version import __version__
 from petlesion.cohort.layout import Fold
@@ -42,6 +46,17 @@ class Run:
     def fold_folder(self, fold: int) -> Path:
         """Where a fold's checkpoints are."""
         return self.folder / f"fold_{fold}"
+
+    @contextmanager
+    def lock(self, number: int) -> Iterator[None]:
+        """Keep other processes from training a fold. Raises CohortError if one does already."""
+        folder = self.fold_folder(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise CohortError(f"{folder}: another process is training this fold; let it end") from None
 
     def write(self) -> None:
         """Write what describes the run. Raises ExperimentError if another experiment or plan stands there."""

@@ -108,7 +108,7 @@ def train(
 
     What is planned and preprocessed already is used again; a fold that is finished is left as it is. Raises
     UsageError for a fold or device that is not there, ExperimentError if the run was begun with other
-    settings, CohortError if the cohort or its split has changed since.
+    settings, CohortError if the cohort or its split has changed since or another process trains this fold.
     """
     folds = cohort.folds
     if fold not in range(len(folds)):
@@ -119,16 +119,17 @@ def train(
     fold_folder = run.fold_folder(fold)
     if (fold_folder / FINAL_NAME).exists():
         return fold_folder
-    if not (fold_folder / LATEST_NAME).exists():
-        write_split(fold_folder, folds[fold])
-    computation = choose_computation(device, experiment, run.plan, options.say)
-    if computation.device.type == "cpu":
-        keep_freed_memory()
-    options.say(f"fold {fold}: {computation.describe()}")
-    batches = build_batches(run, cohort, data_folder, fold)
-    training = _Training(run, fold, computation, options.say)
-    training.resume()
-    training.finish(batches, options)
+    with run.lock(fold):
+        if not (fold_folder / LATEST_NAME).exists():
+            write_split(fold_folder, folds[fold])
+        computation = choose_computation(device, experiment, run.plan, options.say)
+        if computation.device.type == "cpu":
+            keep_freed_memory()
+        options.say(f"fold {fold}: {computation.describe()}")
+        batches = build_batches(run, cohort, data_folder, fold)
+        training = _Training(run, fold, computation, options.say)
+        training.resume()
+        training.finish(batches, options)
     return fold_folder
 
 

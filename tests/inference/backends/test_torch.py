@@ -130,12 +130,22 @@ def test_old_and_new_plans_describe_the_same_network() -> None:
     assert shapes[0] == shapes[1]
 
 
-def test_the_processor_is_always_there_and_a_missing_gpu_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_the_processor_is_always_there_and_a_missing_gpu_is_an_error(
+    cuda: bool, mps: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert choose_device("cpu") == "cpu"
-    assert choose_device("auto") in ("cpu", "cuda", "mps")
-    if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match="'cuda' is not available"):
-            choose_device("cuda")
+    assert choose_device("auto") == chosen
+    for name, there in (("cuda", cuda), ("mps", mps)):
+        if there:
+            assert choose_device(name) == name
+        else:
+            with pytest.raises(UsageError, match=f"'{name}' is not available here; choose auto"):
+                choose_device(name)
 
 
 def test_bfloat16_on_torch_is_near_float32(model_folder: Path, rng: np.random.Generator) -> None:

@@ -64,12 +64,28 @@ class OpenVinoNetwork:
 
 
 def choose_precision(precision: str) -> str:
-    """`auto` is bfloat16 where the processor computes in it, else float32. Raises UsageError."""
+    """`auto` is bfloat16 where the processor computes in it, else float32.
+
+    Raises UsageError for what is no precision, and for bfloat16 elsewhere, where OpenVINO would silently
+    compute in float32.
+    """
+    check_precision(precision)
+    if precision == "auto":
+        return "bfloat16" if computes_bfloat16() else "float32"
+    if precision == "bfloat16" and not computes_bfloat16():
+        raise UsageError("this processor has no bfloat16 instructions; take the precision auto or float32")
+    return precision
+
+
+def check_precision(precision: str) -> None:
+    """Raise UsageError for what is no precision."""
     if precision not in PRECISIONS:
         raise UsageError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
-    if precision != "auto":
-        return precision
-    return "bfloat16" if "BF16" in processor_capabilities() else "float32"
+
+
+def computes_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16."""
+    return "BF16" in processor_capabilities()
 
 
 def processor_capabilities() -> Sequence[str]:
