@@ -50,6 +50,28 @@ def test_a_contour_within_another_is_a_hole(grid: Grid) -> None:
     np.testing.assert_array_equal(mask[3], inside_circle(grid, 9.0) & ~inside_circle(grid, 4.0))
 
 
+def test_a_hole_by_a_keyhole(grid: Grid) -> None:
+    outer, inner = circle(9.0, 3), circle(4.0, 3)[::-1]
+    keyhole = np.concatenate([outer, outer[:1], inner, inner[:1]])
+    expected = inside_circle(grid, 9.0) & ~inside_circle(grid, 4.0)
+    np.testing.assert_array_equal(mask_of({"GTV": [keyhole]}, grid)[3], expected)
+
+
+def test_holes_that_are_stated(grid: Grid) -> None:
+    dataset = structure_set({"GTV": [circle(9.0, 3), circle(4.0, 3)]}, SeriesSpec())
+    for contour in dataset.ROIContourSequence[0].ContourSequence:
+        contour.ContourGeometricType = "CLOSEDPLANAR_XOR"
+    expected = inside_circle(grid, 9.0) & ~inside_circle(grid, 4.0)
+    mask = rasterise(dataset, structures(dataset), grid).array
+    np.testing.assert_array_equal(mask[3], expected)
+
+
+def test_numbers_of_structures_may_be_any_whole_ones(grid: Grid) -> None:
+    dataset = structure_set({"GTV": [circle(9.0, 3)]}, SeriesSpec())
+    dataset.StructureSetROISequence[0].ROINumber = dataset.ROIContourSequence[0].ReferencedROINumber = "-1"
+    assert rasterise(dataset, structures(dataset), grid).array.any()
+
+
 def test_direction_of_the_points_does_not_matter(grid: Grid) -> None:
     np.testing.assert_array_equal(
         mask_of({"GTV": [circle(8.0, 3)]}, grid), mask_of({"GTV": [circle(8.0, 3)[::-1]]}, grid)

@@ -4,15 +4,17 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.uid import ExplicitVRBigEndian
 
 from petlesion.dicom.files import find_dicom, read_header
 from petlesion.dicom.series import Series, group_series, read_volume, stack
 from petlesion.errors import FormatError, GeometryError, SeriesError
 from petlesion.volume import Volume
-from tests.dicom.builders import SeriesSpec, ct_spec, pet_spec, write_series
+from tests.dicom.builders import SeriesSpec, ct_spec, pet_spec, slice_dataset, write_series
 
 
 def load(folder: Path) -> list[Series]:
@@ -188,15 +190,39 @@ def test_gates_are_averaged(tmp_path: Path, rng: np.random.Generator) -> None:
 
 
 def test_dynamic_series_are_refused(tmp_path: Path, stored: np.ndarray) -> None:
-    write_series(tmp_path, stored, pet_spec(header={"SeriesType": ("DYNAMIC", "IMAGE")}))
+    spec = pet_spec(header={"SeriesType": ("DYNAMIC", "IMAGE")})
+    write_series(tmp_path / "first", stored, spec)
+    assert stack(load_one(tmp_path)).grid.shape == stored.shape
+    write_series(tmp_path / "second", stored, spec)
     with pytest.raises(SeriesError, match="dynamic"):
         stack(load_one(tmp_path))
 
 
-def test_signed_and_wide_values(tmp_path: Path) -> None:
-    stored = np.array([[[-32768, 0], [5, 32767]]] * 2, dtype=np.int16)
-    write_series(tmp_path, stored, ct_spec())
-    np.testing.assert_array_equal(volume_of(tmp_path).array, stored.astype(np.float32) - 1024)
+@pytest.mark.parametrize("slope", [None, "-1"])
+def test_a_pet_without_a_slope_is_refused(tmp_path: Path, stored: np.ndarray, slope: str | None) -> None:
+    write_series(tmp_path, stored, pet_spec(header={"RescaleSlope": slope}))
+    with pytest.raises(SeriesError, match=r"RescaleSlope \(0028,1053\)"):
+        volume_of(tmp_path)
+
+
+def test_bits_that_are_not_used_do_not_count(tmp_path: Path) -> None:
+    values = np.array([[[-2048, -1], [0, 2047]]] * 2, dtype=np.int16)
+    overlay = np.uint16(0xA000)
+    for signed, expected in ((1, values), (0, values & 0x0FFF)):
+        folder = tmp_path / str(signed)
+        used = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": signed}
+        stored = (values.view(np.uint16) & 0x0FFF) | overlay
+        write_series(folder, stored, ct_spec(intercept=0.0, header=used))
+        np.testing.assert_array_equal(volume_of(folder).array, expected)
+
+
+def test_big_endian_pixels(tmp_path: Path, stored: np.ndarray) -> None:
+    for z, plane in enumerate(stored):
+        dataset = slice_dataset(plane, ct_spec(intercept=0.0), z)
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        dataset.PixelData = plane.astype(">u2").tobytes()
+        pydicom.dcmwrite(tmp_path / f"{z}.dcm", dataset, enforce_file_format=True)
+    np.testing.assert_array_equal(volume_of(tmp_path).array, stored)
 
 
 def test_truncated_pixels_are_refused(tmp_path: Path, stored: np.ndarray) -> None:

@@ -57,6 +57,7 @@ def decode_frame(file: DicomFile, dataset: Dataset, number: int) -> Pixels:
     with reading(file):
         native = str(dataset.file_meta.TransferSyntaxUID) in NATIVE
         pixels = _native_frame(dataset, number) if native else _compressed_frame(dataset, number)
+        pixels = _stored_bits(dataset, pixels)
     if pixels.shape != (dataset.Rows, dataset.Columns):
         raise FormatError(f"{file} decodes to {pixels.shape} pixels, not {dataset.Rows} × {dataset.Columns}")
     return pixels
@@ -70,6 +71,17 @@ def _native_frame(dataset: Dataset, number: int) -> Pixels:
     size = rows * columns
     start = number * size * dtype.itemsize
     return np.frombuffer(dataset.PixelData, dtype, count=size, offset=start).reshape(rows, columns)
+
+
+def _stored_bits(dataset: Dataset, pixels: Pixels) -> Pixels:
+    """The value in the bits that are used, with its sign; old scanners keep overlays in the others."""
+    allocated = 8 * pixels.dtype.itemsize
+    stored = int(dataset.get("BitsStored") or allocated)
+    highest = int(dataset.get("HighBit") or stored - 1)
+    if not 0 < stored < allocated or not stored <= highest + 1 <= allocated:
+        return pixels
+    raised: Pixels = pixels << (allocated - 1 - highest) >> (allocated - stored)
+    return raised
 
 
 def _compressed_frame(dataset: Dataset, number: int) -> Pixels:

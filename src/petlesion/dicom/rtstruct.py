@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from petlesion.dicom.headers import as_text, describe, text
+from petlesion.dicom.headers import describe, text
 from petlesion.errors import FormatError, GeometryError
 from petlesion.volume import Grid, Mask, Volume
 
@@ -46,9 +46,9 @@ def structures(dataset: Dataset) -> list[Structure]:
     """The regions of interest that a structure set names."""
     found = []
     for item in dataset.get("StructureSetROISequence") or ():
-        number = text(item, "ROINumber")
-        if number is not None and number.lstrip("-").isdigit():
-            found.append(Structure(int(number), text(item, "ROIName") or f"ROI {number}"))
+        number = _whole(text(item, "ROINumber"))
+        if number is not None:
+            found.append(Structure(number, text(item, "ROIName") or f"ROI {number}"))
     return found
 
 
@@ -80,6 +80,17 @@ def referenced_series(dataset: Dataset) -> set[str]:
     return found
 
 
+def frames_of_reference(dataset: Dataset) -> set[str]:
+    """FrameOfReferenceUIDs that the contours' coordinates are in, as far as they are stated."""
+    frames = [
+        text(item, "FrameOfReferenceUID") for item in dataset.get("ReferencedFrameOfReferenceSequence") or ()
+    ]
+    frames += [
+        text(item, "ReferencedFrameOfReferenceUID") for item in dataset.get("StructureSetROISequence") or ()
+    ]
+    return {frame for frame in frames if frame}
+
+
 def rasterise(dataset: Dataset, chosen: Sequence[Structure], grid: Grid) -> Volume:
     """The union of the chosen structures as a mask on `grid`.
 
@@ -90,8 +101,7 @@ def rasterise(dataset: Dataset, chosen: Sequence[Structure], grid: Grid) -> Volu
     numbers = {structure.number for structure in chosen}
     points_left = _MOST_POINTS
     for item in dataset.get("ROIContourSequence") or ():
-        number = as_text(item.get("ReferencedROINumber"))
-        if number is None or not number.isdigit() or int(number) not in numbers:
+        if _whole(text(item, "ReferencedROINumber")) not in numbers:
             continue
         contours = _closed_contours(item)
         points_left -= sum(len(points) for points in contours)
@@ -99,6 +109,10 @@ def rasterise(dataset: Dataset, chosen: Sequence[Structure], grid: Grid) -> Volu
             raise FormatError(f"a structure set has more than {_MOST_POINTS} points; export it with fewer")
         mask |= _structure_mask([_to_index(points, grid) for points in contours], grid)
     return Volume(mask, grid.affine)
+
+
+def _whole(number: str | None) -> int | None:
+    return int(number) if number is not None and re.fullmatch(r"[+-]?\d{1,12}", number) else None
 
 
 def _closed_contours(item: Dataset) -> list[Points]:

@@ -135,7 +135,7 @@ def read_volume(stacked: Stack, factors: Sequence[float] | None = None) -> Volum
     One frame is decoded at a time. The array is int16 where the values are whole numbers that fit (CT), else
     float32. Raises FormatError for pixels that cannot be decoded.
     """
-    rescale = [_rescale(frame.header) for frame in stacked.frames]
+    rescale = [_rescale(frame) for frame in stacked.frames]
     if factors is not None:
         rescale = [(slope * f, intercept * f) for (slope, intercept), f in zip(rescale, factors, strict=True)]
     whole = stacked.gates == 1 and all(slope == 1.0 and rest.is_integer() for slope, rest in rescale)
@@ -153,9 +153,16 @@ def read_volume(stacked: Stack, factors: Sequence[float] | None = None) -> Volum
     return Volume(array, stacked.grid.affine)
 
 
-def _rescale(header: Dataset) -> tuple[float, float]:
-    slope = number(header, "RescaleSlope", SeriesError)
-    intercept = number(header, "RescaleIntercept", SeriesError)
+def _rescale(frame: Frame) -> tuple[float, float]:
+    """Slope and intercept; a PET without a slope would be a guess, while a CT may hold HU as they are."""
+    slope = number(frame.header, "RescaleSlope", SeriesError)
+    intercept = number(frame.header, "RescaleIntercept", SeriesError)
+    if text(frame.header, "Modality") == "PT" and (slope is None or slope < 0):
+        found = "absent" if slope is None else f"{slope:g}"
+        raise SeriesError(
+            f"{frame.name}: RescaleSlope (0028,1053) is {found}, so that the values of the PET mean nothing; "
+            "export the series again"
+        )
     return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
 
 
@@ -206,15 +213,18 @@ def _refuse_mixture(series: Series, what: str, first: Frame, other: Frame) -> No
 
 
 def _gates(series: Series, frames: Sequence[Frame]) -> int:
-    """How many gates of a cycle each slice of a PET was divided into."""
+    """How many gates of a cycle each slice of a PET was divided into.
+
+    A dynamic PET is refused, unless it has a single frame in time: scanners call such a one dynamic, too.
+    """
     series_type = texts(frames[0].header, "SeriesType")
-    if "DYNAMIC" in series_type:
+    places = {numbers(frame.header, "ImagePositionPatient", 3) for frame in frames}
+    if "DYNAMIC" in series_type and len(frames) > len(places):
         raise SeriesError(
             f"{series} is a dynamic PET, whose frames have no one SUV; give a static reconstruction"
         )
     if "GATED" not in series_type:
         return 1
-    places = {numbers(frame.header, "ImagePositionPatient", 3) for frame in frames}
     gates, rest = divmod(len(frames), len(places))
     if rest:
         raise SeriesError(f"{series} is gated, but some gates of its slices are missing; export it whole")

@@ -13,7 +13,7 @@ from petlesion.dicom.headers import number, text, texts
 from petlesion.dicom.seg_reader import read_seg, segments
 from petlesion.dicom.series import Series, Stack, read_volume, stack
 from petlesion.dicom.suv import PET_CLASSES, SuvConversion, suv_conversion
-from petlesion.errors import PetlesionError, SeriesError, StudyError, SuvError
+from petlesion.errors import GeometryError, PetlesionError, SeriesError, StudyError, SuvError
 from petlesion.volume import Grid, Volume
 
 CT_CLASSES = (
@@ -21,7 +21,7 @@ CT_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2.1",
     "1.2.840.10008.5.1.4.1.1.2.2",
 )
-_DERIVED_VIEWS = {"MIP", "PROJECTION IMAGE", "LOCALIZER", "SCREEN SAVE", "SCREENSHOT"}
+_DERIVED_VIEWS = {"MIP", "PROJECTION IMAGE", "REPROJECTION", "LOCALIZER", "SCREEN SAVE", "SCREENSHOT"}
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,10 @@ def choose_ct(
 
 
 def _is_image(series: Series, classes: Sequence[str]) -> bool:
+    """Whether a series is of cross-sections, not of projections or captured screens."""
     sop_class = text(series.header, "SOPClassUID")
-    views = _DERIVED_VIEWS & set(texts(series.header, "ImageType"))
+    kinds = {*texts(series.header, "ImageType"), *texts(series.header, "SeriesType")}
+    views = _DERIVED_VIEWS & kinds
     return (sop_class is None or sop_class in classes) and not views
 
 
@@ -201,11 +203,12 @@ def _read_reference(
 
     A segmentation is taken before a structure set, and what was drawn on this PET before what was not.
     """
-    candidates = [one for one in series if one.modality == "SEG" and _mismatch(pet, one) is None]
-    if not candidates:
-        candidates = [one for one in series if one.modality == "RTSTRUCT" and _mismatch(pet, one) is None]
-    drawn_on_pet = [one for one in candidates if pet.uid in _referenced_series(one)]
-    candidates = drawn_on_pet or candidates
+    drawn = [one for one in series if one.modality in ("SEG", "RTSTRUCT")]
+    fitting = [one for one in drawn if _lies_elsewhere(pet, one) is None]
+    if drawn and not fitting:
+        return None, [f"no reference was read, since {drawn[0].label} {_lies_elsewhere(pet, drawn[0])}"]
+    candidates = [one for one in fitting if one.modality == "SEG"] or fitting
+    candidates = [one for one in candidates if pet.uid in _referenced_series(one)] or candidates
     if not candidates:
         return None, []
     if len(candidates) > 1:
@@ -213,7 +216,23 @@ def _read_reference(
         return None, [f"no reference was read, since {len(candidates)} series could be it: {listed}"]
     if len(candidates[0].files) > 1:
         return None, [f"no reference was read, since {candidates[0].label} holds several objects"]
-    return _marked(candidates[0], grid, roi)
+    try:
+        return _marked(candidates[0], grid, roi)
+    except GeometryError as problem:
+        if roi is not None:
+            raise
+        return None, [f"no reference was read: {problem}"]
+
+
+def _lies_elsewhere(pet: Series, drawn: Series) -> str | None:
+    """Why a segmentation or structure set is not of this PET; None where nothing says so."""
+    mismatch = _mismatch(pet, drawn)
+    if mismatch is not None:
+        return f"has another {mismatch} than the PET"
+    frames = rtstruct.frames_of_reference(drawn.header) if drawn.modality == "RTSTRUCT" else set()
+    if pet.frame_of_reference is not None and frames and pet.frame_of_reference not in frames:
+        return "was drawn in another frame of reference than the PET's"
+    return None
 
 
 def _marked(drawn: Series, grid: Grid, roi: str | None) -> tuple[Volume | None, list[str]]:
@@ -228,9 +247,12 @@ def _marked(drawn: Series, grid: Grid, roi: str | None) -> tuple[Volume | None, 
     notes = []
     if len(chosen) > 1:
         notes = [f"the reference merges {', '.join(structure.name for structure in chosen)}"]
-    if is_seg:
-        return read_seg(drawn.files[0], grid, chosen), notes
-    return rtstruct.rasterise(drawn.header, chosen, grid), notes
+    reference = (
+        read_seg(drawn.files[0], grid, chosen) if is_seg else rtstruct.rasterise(drawn.header, chosen, grid)
+    )
+    if not reference.array.any():
+        notes.append("the reference marks no voxel of the PET; check that there is no lesion")
+    return reference, notes
 
 
 def _referenced_series(drawn: Series) -> set[str]:
