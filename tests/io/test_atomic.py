@@ -49,6 +49,26 @@ def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_the_old_folder_comes_back_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "study"
+    with atomic_folder(target) as temporary:
+        (temporary / "kept").touch()
+    rename = Path.rename
+
+    def refused(source: Path, to: Path) -> Path:
+        if source.name.startswith(".partial-"):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return rename(source, to)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OutputError, match="Permission denied"), atomic_folder(target) as temporary:
+        (temporary / "new").touch()
+    assert [path.name for path in target.iterdir()] == ["kept"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
 @pytest.mark.parametrize("place", ["file/table.csv", "file/deep/table.csv", "folder", "/proc/nope/table.csv"])
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()

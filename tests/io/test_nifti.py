@@ -354,3 +354,14 @@ def test_names_without_endings() -> None:
     assert image_stem("notes.txt") == "notes.txt"
     assert is_image("x.mha")
     assert not is_image("x.gz")
+
+
+def test_what_nibabel_mends_is_not_told_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    header = nibabel.Nifti1Header()
+    header["pixdim"][1] = -2
+    header["datatype"] = 9999
+    path = tmp_path / "a.nii"
+    path.write_bytes(header.binaryblock + bytes(100))
+    with pytest.raises(FormatError, match=r"a\.nii has a NIfTI header that cannot be"):
+        read_volume(path)
+    assert capfd.readouterr().err == ""

@@ -60,7 +60,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path` that takes its place if the block succeeds.
 
-    What stood at `path` before is removed only after the block has succeeded.
+    What stood at `path` before is removed only after the block has succeeded and the new folder stands there.
     """
     path = Path(path)
     with writing(path), _temporary_folder(path) as temporary:
@@ -69,7 +69,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         if path.exists():
             replaced = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".replaced-{path.name}-"))
             path.rename(replaced / path.name)
-            temporary.rename(path)
+            try:
+                temporary.rename(path)
+            except BaseException:
+                (replaced / path.name).rename(path)
+                replaced.rmdir()
+                raise
             shutil.rmtree(replaced)
         else:
             temporary.rename(path)

@@ -20,6 +20,7 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 from isal import igzip, igzip_lib
+from nibabel import imageglobals
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
@@ -182,7 +183,8 @@ def _parse_header(path: Path, stream: BinaryIO) -> Any:
         stated = {int.from_bytes(start[:4], order) for order in ("little", "big")}
         if size in stated and len(start) >= size:
             try:
-                header = header_class(start[:size])
+                with _quiet_nibabel():
+                    header = header_class(start[:size])
             except (HeaderDataError, WrapStructError, ValueError) as error:
                 raise FormatError(
                     f"{path} has a NIfTI header that cannot be ({error}); write it again"
@@ -190,6 +192,17 @@ def _parse_header(path: Path, stream: BinaryIO) -> Any:
             if header["magic"].item().startswith(_MAGIC[size]):
                 return header
     raise FormatError(f"{path} is not a single-file NIfTI image, or is truncated; write it again as .nii.gz")
+
+
+@contextmanager
+def _quiet_nibabel() -> Iterator[None]:
+    """Keep nibabel from writing to stderr what it mends in a header, or is about to raise."""
+    logger = imageglobals.logger
+    former, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = former
 
 
 def _affine(path: Path, header: Any) -> npt.NDArray[np.float64]:
