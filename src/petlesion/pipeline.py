@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from petlesion.errors import ModelError, StudyError, UsageError
+from petlesion.errors import StudyError, UsageError
 from petlesion.inference.predict import (
     Model,
     OnTile,
@@ -23,6 +23,7 @@ from petlesion.lesions import (
     min_voxels_for_volume,
     remove_small_components,
 )
+from petlesion.model.boxed import boxed_bundle
 from petlesion.volume import Study, Volume
 
 DEFAULT_MIN_VOLUME_ML = 0.124
@@ -86,13 +87,12 @@ def segment(
 ) -> Segmentation:
     """Find and measure the lesions of a study.
 
-    `model` is a loaded model, or the path of a bundle, a run or an nnU-Net v2 model folder.
+    `model` is a loaded model, or the path of a bundle, a run or an nnU-Net v2 model folder; without one it
+    is the model in the box that fits the study.
     `on_tile(done, total)` is called after each tile of the network's window.
     """
     if model is None:
-        raise ModelError(
-            "no model was given, and none comes with petlesion yet; give the path of a bundle or run"
-        )
+        model = boxed_bundle(has_ct=study.ct is not None)
     if not isinstance(model, Model):
         model = load_model(Path(model))
     return segmentation_of(study, predict(study, model, settings.prediction, on_tile), settings)

@@ -18,8 +18,8 @@ from petlesion.errors import UsageError
 if TYPE_CHECKING:
     from petlesion.inference.predict import OnTile, PreparedStudy
     from petlesion.intake import SourceImages, StudySource
-    from petlesion.outputs import RunFacts
-    from petlesion.pipeline import Segmentation
+    from petlesion.outputs import OutputSettings, RunFacts
+    from petlesion.pipeline import Segmentation, SegmentationSettings
     from petlesion.records import SourceMark
     from petlesion.volume import Study
 
@@ -29,7 +29,12 @@ def segment(
         ..., help="DICOM folders or zips, PET and CT as NIfTI, MHA or NRRD, or folders of either."
     ),
     output: Path = typer.Option(..., "--output", "-o", help="Folder that gets one folder per study."),
-    model: Path = typer.Option(..., "--model", "-m", help="A bundle, a run, or any nnU-Net v2 model folder."),
+    model: Path | None = typer.Option(
+        None,
+        "--model",
+        "-m",
+        help="A bundle, a run, or any nnU-Net v2 model folder.  [default: the model in the box]",
+    ),
     folds: str | None = typer.Option(None, "--folds", help="Folds to average, such as 0,1. [default: all]"),
     min_size: int | None = typer.Option(None, "--min-size", min=0, help="Remove components below VOXELS."),
     min_volume: float | None = typer.Option(
@@ -59,10 +64,10 @@ def segment(
     as_json: bool = typer.Option(False, "--json", help="Print the results as JSON."),
 ) -> None:
     """Find and measure the lesions of PET/CT studies. For research use only."""
-    from petlesion.inference.predict import PredictionSettings, load_model
+    from petlesion.inference.predict import PredictionSettings
     from petlesion.intake import IntakeOptions, find_studies
     from petlesion.io.atomic import check_place
-    from petlesion.outputs import OutputSettings, RunFacts
+    from petlesion.outputs import OutputSettings
     from petlesion.pipeline import DEFAULT_MIN_VOLUME_ML, SegmentationSettings
 
     if min_size is not None and min_volume is not None:
@@ -75,8 +80,10 @@ def segment(
     outputs = OutputSettings(probability, png, gif, _segments(dicom_seg, per_lesion, fractional))
     sources = find_studies(studies, IntakeOptions(keep_identity, pet_series))
     check_place(output)
-    network = load_model(model, folds.split(",") if folds else None, device, precision)
-    job = _Job(RunFacts(network, settings, outputs), output, shows_tiles=len(sources) == 1)
+    models = _Models(model, folds.split(",") if folds else None, device, precision, settings, outputs)
+    if model is not None:
+        models.facts(has_ct=True)
+    job = _Job(models, output, shows_tiles=len(sources) == 1)
     failures = job.run(sources)
     if len(sources) > 1 and job.records:
         _write_page(output, job.records, _shareable(failures, sources))
@@ -98,10 +105,57 @@ def _segments(dicom_seg: bool, per_lesion: bool, fractional: bool) -> str | None
 
 
 @dataclass(frozen=True)
+class _Models:
+    """The model that was given for all studies, or those in the box, each loaded when first needed."""
+
+    path: Path | None
+    folds: list[str] | None
+    device: str
+    precision: str
+    settings: SegmentationSettings
+    outputs: OutputSettings
+    loaded: dict[bool, RunFacts] = field(default_factory=dict)
+
+    def facts(self, *, has_ct: bool) -> RunFacts:
+        """What decides the files of a study with or without CT."""
+        in_box = self.path is None
+        kind = has_ct and in_box
+        if kind not in self.loaded:
+            self.loaded[kind] = self._load(self.path or _from_box(has_ct=has_ct))
+        return self.loaded[kind]
+
+    def finished(self, record: dict[str, Any], folder: Path, mark: SourceMark) -> bool:
+        """Whether a record tells that all was done as it would be done now."""
+        from petlesion.records import is_finished
+
+        choices = (True,) if self.path is not None else (True, False)
+        return any(
+            is_finished(record, folder, mark, run=self.facts(has_ct=has_ct).as_json()) for has_ct in choices
+        )
+
+    def _load(self, path: Path) -> RunFacts:
+        from petlesion.inference.predict import load_model
+        from petlesion.outputs import RunFacts
+
+        return RunFacts(
+            load_model(path, self.folds, self.device, self.precision), self.settings, self.outputs
+        )
+
+
+def _from_box(*, has_ct: bool) -> Path:
+    from petlesion.model.boxed import boxed_bundle
+
+    bundle = boxed_bundle(has_ct=has_ct)
+    kind = "PET/CT" if has_ct else "PET without CT"
+    say(f"No --model: studies of {kind} go to the model in the box. For research use only.")
+    return bundle
+
+
+@dataclass(frozen=True)
 class _Job:
     """What is done with each study; `records` gathers what was written."""
 
-    facts: RunFacts
+    models: _Models
     output: Path
     shows_tiles: bool
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -122,18 +176,19 @@ class _Job:
         from petlesion.inference.predict import prepare_study
         from petlesion.intake import read_source, to_study
         from petlesion.outputs import RECORD
-        from petlesion.records import earlier_record, is_finished, mark_of
+        from petlesion.records import earlier_record, mark_of
 
         if source.problem is not None:
             raise source.problem
         folder, mark = self.output / source.name, mark_of(source)
         record = earlier_record(folder, RECORD, source)
-        if record is not None and is_finished(record, folder, mark, run=self.facts.as_json()):
+        if record is not None and self.models.finished(record, folder, mark):
             return _Ready(folder, mark, record)
         images = read_source(source)
         study = to_study(images)
-        prepared = prepare_study(study, self.facts.model, self.facts.settings.prediction)
-        return _Ready(folder, mark, inputs=(images, study, prepared))
+        facts = self.models.facts(has_ct=study.ct is not None)
+        prepared = prepare_study(study, facts.model, facts.settings.prediction)
+        return _Ready(folder, mark, inputs=_Inputs(images, study, prepared, facts))
 
     def _compute(self, source: StudySource, ready: _Ready) -> Callable[[], None]:
         from petlesion.inference.predict import predict_prepared
@@ -141,21 +196,19 @@ class _Job:
 
         if ready.inputs is None:
             return partial(self._keep, source, ready)
-        images, study, prepared = ready.inputs
+        inputs = ready.inputs
         with ExitStack() as displays:
             on_tile = _tile_display(displays) if self.shows_tiles else _ignore_tile
-            prediction = predict_prepared(prepared, on_tile)
-        segmentation = segmentation_of(study, prediction, self.facts.settings)
-        return partial(self._write, source, ready, images, segmentation)
+            prediction = predict_prepared(inputs.prepared, on_tile)
+        segmentation = segmentation_of(inputs.study, prediction, inputs.facts.settings)
+        return partial(self._write, source, ready, inputs, segmentation)
 
-    def _write(
-        self, source: StudySource, ready: _Ready, images: SourceImages, segmentation: Segmentation
-    ) -> None:
+    def _write(self, source: StudySource, ready: _Ready, inputs: _Inputs, segmentation: Segmentation) -> None:
         from petlesion.io.atomic import atomic_folder
         from petlesion.outputs import write_outputs
 
         with atomic_folder(ready.folder) as temporary:
-            record = write_outputs(temporary, segmentation, images, self.facts, ready.mark)
+            record = write_outputs(temporary, segmentation, inputs.images, inputs.facts, ready.mark)
         for warning in record["warnings"]:
             say(f"{source.name}: {warning}")
         self._note(source, ready, record, _in_words(record["lesions"]))
@@ -170,13 +223,23 @@ class _Job:
 
 
 @dataclass(frozen=True)
+class _Inputs:
+    """A study as read and as prepared for the networks, and what decides its files."""
+
+    images: SourceImages
+    study: Study
+    prepared: PreparedStudy
+    facts: RunFacts
+
+
+@dataclass(frozen=True)
 class _Ready:
     """A study's folder and mark, with the record of an earlier run, or with what the network needs."""
 
     folder: Path
     mark: SourceMark
     record: dict[str, Any] | None = None
-    inputs: tuple[SourceImages, Study, PreparedStudy] | None = None
+    inputs: _Inputs | None = None
 
 
 def _shareable(failures: Failures, sources: Sequence[StudySource]) -> list[tuple[str, str]]:
