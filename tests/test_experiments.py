@@ -64,8 +64,8 @@ def test_a_preset_is_its_row_of_the_paper(name: str) -> None:
     assert experiment.validation_iterations == 50
 
 
-def test_there_is_nothing_else_but_a_quick_one() -> None:
-    assert set(EXPERIMENTS) == {*PRESETS, "quick"}
+def test_there_is_nothing_else_but_a_quick_one_and_the_box() -> None:
+    assert set(EXPERIMENTS) == {*PRESETS, "quick", "box", "box-pet"}
 
 
 def test_published_scores_leave_out_the_misprint_and_what_was_not_run() -> None:

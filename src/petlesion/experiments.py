@@ -267,14 +267,35 @@ _QUICK = Experiment(
     mirroring=False,
 )
 
+# The model in the box, small enough to be trained on two cores of a processor.
+_BOX = Experiment(
+    name="box",
+    epochs=40,
+    iterations=100,
+    patch_size=(48, 40, 40),
+    base_features=16,
+    max_features=128,
+    learning_rate=1e-2,
+    sampling="sources",
+    pet_normalization="cohort",
+)
+
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
         **{row.name: _preset(row) for row in _TABLE_2},
         "b-hecktor": replace(_preset(PUBLISHED["b"]), name="b-hecktor", epochs=1000, mirroring=True),
         **_table_2_variants(),
         "quick": _QUICK,
+        "box": _BOX,
+        "box-pet": replace(_BOX, name="box-pet", input="pet"),
     }
 )
+
+
+_CHOSEN_HERE: Mapping[str, str] = {
+    "quick": "chosen here for a first try",
+    **dict.fromkeys(("box", "box-pet"), "chosen here for the model in the box"),
+}
 
 
 def sources_of(experiment: Experiment) -> dict[str, str]:
@@ -288,8 +309,8 @@ def sources_of(experiment: Experiment) -> dict[str, str]:
 
 
 def _preset_source(name: str, setting: str) -> str:
-    if name == "quick":
-        return "chosen here for a first try"
+    if name in _CHOSEN_HERE:
+        return _CHOSEN_HERE[name]
     if name == "b-hecktor":
         return _HECKTOR_SOURCES.get(setting, f"as in b: {_SOURCES[setting]}")
     printed = PUBLISHED[name.split("-")[0]]
