@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from petlesion.cli.console import print_json, print_table, say
-from petlesion.errors import FormatError, MissingExtraError
+from petlesion.errors import FormatError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from petlesion.model.bundle import Bundle
@@ -52,6 +52,25 @@ def export(
     )
     bundle = export_model(request, output)
     say(f"{output}: {sum(1 for _ in bundle.network_paths())} networks, {bundle.size_bytes / 1e6:.1f} MB")
+
+
+@app.command()
+def join(
+    bundles: list[Path] = typer.Argument(..., metavar="BUNDLE...", help="Folders of two or more bundles."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder of the bundle that has them all."),
+    name: str | None = typer.Option(None, "--name", help="The model's name.  [default: those of all]"),
+    licence: str | None = typer.Option(
+        None, "--licence", help="Under which licence it may be used.  [default: those of all]"
+    ),
+) -> None:
+    """Make one bundle of several, of other input or architecture: their probabilities are averaged."""
+    from petlesion.model.bundle import Bundle
+    from petlesion.model.join import join_bundles
+
+    if len(bundles) < 2:
+        raise UsageError("one bundle alone cannot be joined; give two or more")
+    joint = join_bundles([Bundle.open(path) for path in bundles], output, name=name, licence=licence)
+    say(f"{output}: {sum(1 for _ in joint.network_paths())} networks, {joint.size_bytes / 1e6:.1f} MB")
 
 
 @app.command()
