@@ -128,8 +128,14 @@ class SourceImages:
     warnings: tuple[str, ...] = ()
 
 
-def find_studies(paths: Sequence[str | Path], options: IntakeOptions = IntakeOptions()) -> list[StudySource]:
+def find_studies(
+    paths: Sequence[str | Path],
+    options: IntakeOptions = IntakeOptions(),
+    results: str | Path | None = None,
+) -> list[StudySource]:
     """The studies in folders, zips and image files, by name; no pixel is read.
+
+    What a folder of input holds in `results`, where the command is to write, is left out.
 
     Image files given one by one make studies together, so that a pair may be given as two paths. Raises
     StudyError for a path that holds nothing to work on and FormatError for one that does not exist; of
@@ -142,7 +148,7 @@ def find_studies(paths: Sequence[str | Path], options: IntakeOptions = IntakeOpt
         if path in single_files:
             continue
         try:
-            sources += _find_in(path, options)
+            sources += _find_in(path, options, results)
         except PetlesionError as problem:
             if len(given) == 1:
                 raise
@@ -217,11 +223,11 @@ def ct_on_grid_of(pet: Volume, ct: Volume) -> Volume:
     return resample_to_grid(ct, pet.grid, fill=OUTSIDE_CT_HU)
 
 
-def _find_in(path: Path, options: IntakeOptions) -> list[StudySource]:
+def _find_in(path: Path, options: IntakeOptions, results: str | Path | None) -> list[StudySource]:
     """The studies in a folder and its subfolders, in a zip, or of a DICOM file."""
     if not path.exists():
         raise FormatError(f"{path} does not exist; check the path")
-    files = walk(path) if path.is_dir() else [path]
+    files = _without_results(walk(path), path, results) if path.is_dir() else [path]
     images = [file for file in files if is_image(file)]
     sources = dicom_studies([file for file in files if not is_image(file)], path, options)
     for folder in sorted({file.parent for file in images}):
@@ -234,6 +240,14 @@ def _find_in(path: Path, options: IntakeOptions) -> list[StudySource]:
         f"{path} holds neither DICOM nor image files called PET or SUV and CT; give the folder of a PET/CT "
         "study"
     )
+
+
+def _without_results(files: list[Path], root: Path, results: str | Path | None) -> list[Path]:
+    """The files below `root` that do not lie in its subfolder `results`."""
+    if results is None or not Path(results).resolve().is_relative_to(root.resolve()):
+        return files
+    inside = root / Path(results).resolve().relative_to(root.resolve())
+    return [file for file in files if not file.is_relative_to(inside)] if inside != root else files
 
 
 def _join_series(series: Sequence[Series]) -> list[list[Series]]:

@@ -82,6 +82,16 @@ def test_input_is_never_replaced(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "in" / "s2").iterdir()] == ["PET.nii.gz"]
 
 
+def test_earlier_results_beside_the_input_are_no_input(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    study.rename(tmp_path / "site" / "a")
+    command = ["convert", str(tmp_path / "site"), "-o", str(tmp_path / "site" / "out"), "--json"]
+    first, second = RUNNER.invoke(app, command), RUNNER.invoke(app, command)
+    assert first.exit_code == second.exit_code == 0, first.output
+    assert first.stdout == second.stdout
+    assert len(list((tmp_path / "site" / "out").iterdir())) == 1
+
+
 def test_a_study_of_the_same_name_is_not_replaced(tmp_path: Path) -> None:
     study = make_phantom()
     for site in ("a", "b"):

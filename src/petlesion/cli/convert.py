@@ -38,7 +38,7 @@ def convert(
     from petlesion.io.atomic import check_place
 
     options = IntakeOptions(keep_identity, pet_series, roi)
-    sources = find_studies(studies, options)
+    sources = find_studies(studies, options, out)
     check_place(out)
     done: list[dict[str, Any]] = []
 

@@ -78,7 +78,7 @@ def segment(
         prediction=PredictionSettings(tiles, step, mirror),
     )
     outputs = OutputSettings(probability, png, gif, _segments(dicom_seg, per_lesion, fractional))
-    sources = find_studies(studies, IntakeOptions(keep_identity, pet_series))
+    sources = find_studies(studies, IntakeOptions(keep_identity, pet_series), output)
     check_place(output)
     models = _Models(model, folds.split(",") if folds else None, device, precision, settings, outputs)
     if model is not None:
