@@ -270,7 +270,7 @@ _QUICK = Experiment(
 # The model in the box, small enough to be trained on two cores of a processor.
 _BOX = Experiment(
     name="box",
-    epochs=40,
+    epochs=30,
     iterations=100,
     patch_size=(48, 40, 40),
     base_features=16,
