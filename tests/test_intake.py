@@ -371,7 +371,7 @@ def test_labels_other_than_0_and_1(tmp_path: Path, phantom: Study) -> None:
     assert phantom.reference is not None
     label = phantom.reference.with_array(phantom.reference.array * np.uint8(3))
     write_volume(tmp_path / "SEG.nii.gz", label)
-    with pytest.raises(ValueRangeError, match=r"SEG\.nii\.gz has the label 3"):
+    with pytest.raises(ValueRangeError, match=r"SEG\.nii\.gz has the value 3"):
         read_one(tmp_path)
     write_volume(tmp_path / "SEG.nii.gz", Volume(np.zeros((2, 2, 2), np.uint8), label.affine))
     with pytest.raises(GeometryError, match=r"SEG\.nii\.gz"):

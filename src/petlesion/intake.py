@@ -23,7 +23,7 @@ from petlesion.dicom.series import Series, Stack, group_series
 from petlesion.dicom.study import Choice, holds_pet, read_images
 from petlesion.dicom.suv import SuvConversion
 from petlesion.errors import FormatError, GeometryError, PetlesionError, StudyError, ValueRangeError
-from petlesion.io.nifti import image_stem, is_image, read_grid, read_volume
+from petlesion.io.nifti import image_stem, is_image, read_grid, read_mask, read_volume
 from petlesion.resample import resample_to_grid
 from petlesion.volume import Array, Study, Volume
 
@@ -449,18 +449,12 @@ def _ct_file(source: StudySource, pet: Volume) -> Path | None:
 
 
 def _read_reference(file: Path, pet: Volume) -> Volume:
-    label = read_volume(file)
+    label = read_mask(file)
     if not label.grid.matches(pet.grid):
         raise GeometryError(
             f"{file} does not lie on the PET's grid; resample it to the PET by nearest neighbour"
         )
-    values = np.unique(label.array)
-    if not np.isin(values, (0, 1)).all():
-        wrong = next(value for value in values.tolist() if value not in (0, 1))
-        raise ValueRangeError(
-            f"{file} has the label {wrong:g}, but only 0 and 1 are known; write lesions as 1"
-        )
-    return label.with_array(label.array == 1)
+    return label
 
 
 def _check_suv(array: Array, origin: str) -> None:

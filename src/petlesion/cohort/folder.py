@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from petlesion.cohort.layout import read_label
 from petlesion.cohort.sources import Entry, as_case_id, find_image, read_images, require_image
+from petlesion.io.nifti import read_mask
 from petlesion.volume import Study
 
 PET_NAMES = ("SUV", "PET")
@@ -34,5 +34,5 @@ def _entry(root: Path, folder: Path, pet_names: tuple[str, ...]) -> Entry:
 def _read(folder: Path, name: str, pet_names: tuple[str, ...]) -> Study:
     pet = require_image(folder, pet_names, "PET in SUV")
     ct = require_image(folder, CT_NAMES, "CT")
-    reference = read_label(require_image(folder, REFERENCE_NAMES, "reference mask"))
+    reference = read_mask(require_image(folder, REFERENCE_NAMES, "reference mask"))
     return read_images(name, pet, ct, reference)

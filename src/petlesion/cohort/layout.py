@@ -26,8 +26,8 @@ import numpy as np
 
 from petlesion.errors import CohortError, PetlesionError, StudyError, UsageError, ValueRangeError
 from petlesion.io.atomic import write_text
-from petlesion.io.nifti import read_grid, read_volume, write_volume
-from petlesion.volume import Study, Volume
+from petlesion.io.nifti import read_grid, read_mask, read_volume, write_volume
+from petlesion.volume import Study
 
 CT_CHANNEL = 0
 PET_CHANNEL = 1
@@ -135,7 +135,7 @@ class Cohort:
             name=case_id,
             pet=read_volume(pet_path),
             ct=read_volume(ct_path),
-            reference=read_label(label_path),
+            reference=read_mask(label_path),
         )
 
     def find(self, case_id: str) -> Case | None:
@@ -240,18 +240,6 @@ def is_complete(cohort: Cohort, case_id: str) -> bool:
     except PetlesionError:
         return False
     return ct.matches(pet) and label.matches(pet)
-
-
-def read_label(path: Path) -> Volume:
-    """Read a reference mask as bool. Raises ValueRangeError for values other than 0 and 1."""
-    label = read_volume(path)
-    lesion = label.array == 1
-    if not np.all(lesion | (label.array == 0)):
-        other = label.array[~lesion & (label.array != 0)].flat[0]
-        raise ValueRangeError(
-            f"{path}: the reference holds the value {other:g}; write it again with 0 background and 1 lesion"
-        )
-    return label.with_array(lesion)
 
 
 def _dataset_json(cohort: Cohort) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from petlesion.cohort.layout import Cohort, read_label
+from petlesion.cohort.layout import Cohort
 from petlesion.cohort.sources import Entry, as_case_id, read_images, require_image
 from petlesion.errors import CohortError
+from petlesion.io.nifti import read_mask
 from petlesion.volume import Study
 
 _CT_NAMES = ("ct", "ctres")
@@ -44,7 +45,7 @@ def _read(root: Path, case: str, ct_channel: int, pet_channel: int) -> Study:
     images = root / "imagesTr"
     pet = require_image(images, (f"{case}_{pet_channel:04d}",), "PET")
     ct = require_image(images, (f"{case}_{ct_channel:04d}",), "CT")
-    reference = read_label(require_image(root / "labelsTr", (case,), "label"))
+    reference = read_mask(require_image(root / "labelsTr", (case,), "label"))
     return read_images(as_case_id(case), pet, ct, reference)
 
 
