@@ -76,7 +76,7 @@ def read_runs(folders: Sequence[str | Path]) -> list[ScoredRun]:
     Raises CohortError for a folder that is no run or has no metrics, and FormatError for metrics that
     cannot be read.
     """
-    experiments = [_read_experiment(Path(folder) / EXPERIMENT_NAME) for folder in folders]
+    experiments = [read_experiment(folder) for folder in folders]
     times = Counter(experiment.name for experiment in experiments)
     return [
         ScoredRun(
@@ -93,31 +93,40 @@ def compare_runs(
 
     Raises InputError where a scoring has no study in common.
     """
-    differences = []
-    for scoring in SCORINGS:
-        if scoring not in first.scores or scoring not in second.scores:
-            continue
-        pairs = _common_studies(first, second, scoring)
-        groups = patient_groups([row.case_id for row, _ in pairs], patients)
-        for metric, value in METRICS.items():
-            change = np.array([_or_nan(value(other)) - _or_nan(value(row)) for row, other in pairs])
-            if np.isfinite(change).any():
-                facts = _paired_statistics(change, groups)
-                differences.append(Difference(first.name, second.name, scoring, metric, *facts))
-    return differences
+    return [
+        difference
+        for scoring in SCORINGS
+        if scoring in first.scores and scoring in second.scores
+        for difference in compare_rows(
+            (first.name, second.name), scoring, (first.scores[scoring], second.scores[scoring]), patients
+        )
+    ]
 
 
-def _common_studies(
-    first: ScoredRun, second: ScoredRun, scoring: str
-) -> list[tuple[StudyMetrics, StudyMetrics]]:
-    others = {row.case_id: row for row in second.scores[scoring]}
-    pairs = [(row, others[row.case_id]) for row in first.scores[scoring] if row.case_id in others]
+def compare_rows(
+    names: tuple[str, str],
+    scoring: str,
+    scores: tuple[Sequence[StudyMetrics], Sequence[StudyMetrics]],
+    patients: Mapping[str, str] | None = None,
+) -> list[Difference]:
+    """Compare two sets of metrics study by study; metrics without a value are left out.
+
+    Raises InputError where they have no study in common.
+    """
+    others = {row.case_id: row for row in scores[1]}
+    pairs = [(row, others[row.case_id]) for row in scores[0] if row.case_id in others]
     if not pairs:
         raise InputError(
-            f"{first.name} and {second.name} have no study of {scoring} in common; "
-            "compare runs on the same cohort"
+            f"{names[0]} and {names[1]} have no study of {scoring} in common; compare runs on the same cohort"
         )
-    return pairs
+    groups = patient_groups([row.case_id for row, _ in pairs], patients)
+    differences = []
+    for metric, value in METRICS.items():
+        change = np.array([_or_nan(value(other)) - _or_nan(value(row)) for row, other in pairs])
+        if np.isfinite(change).any():
+            facts = _paired_statistics(change, groups)
+            differences.append(Difference(names[0], names[1], scoring, metric, *facts))
+    return differences
 
 
 def _paired_statistics(change: Floats, groups: Counts) -> tuple[int, float, tuple[float, float], float]:
@@ -137,7 +146,9 @@ def _scores(folder: str | Path) -> dict[str, list[StudyMetrics]]:
     return scores
 
 
-def _read_experiment(path: Path) -> Experiment:
+def read_experiment(run: str | Path) -> Experiment:
+    """The experiment that a run was trained as; raises CohortError for a folder that is no run."""
+    path = Path(run) / EXPERIMENT_NAME
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return Experiment.from_dict(stored["experiment"])

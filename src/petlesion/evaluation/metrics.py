@@ -106,12 +106,7 @@ def overlap_of(prediction: Volume, reference: Volume) -> Overlap:
     Axes that are only permuted or flipped are put in order first. Raises GeometryError where the masks do
     not lie on one grid.
     """
-    prediction = prediction.reoriented(reference.orientation)
-    if not prediction.grid.matches(reference.grid):
-        raise GeometryError(
-            f"the prediction's grid {prediction.shape} is not the reference's {reference.shape} or lies "
-            "elsewhere; resample one of them to the other's grid first"
-        )
+    prediction = in_place_of(prediction, reference)
     predicted_labels, predicted_count = label_components(prediction.array)
     reference_labels, reference_count = label_components(reference.array)
     shared = prediction.array & reference.array
@@ -124,6 +119,17 @@ def overlap_of(prediction: Volume, reference: Volume) -> Overlap:
         shared_voxels=voxels.astype(np.int64),
         voxel_volume_ml=reference.voxel_volume_ml,
     )
+
+
+def in_place_of(prediction: Volume, reference: Volume) -> Volume:
+    """The prediction in the reference's axes; raises GeometryError where the two do not lie on one grid."""
+    prediction = prediction.reoriented(reference.orientation)
+    if not prediction.grid.matches(reference.grid):
+        raise GeometryError(
+            f"the prediction's grid {prediction.shape} is not the reference's {reference.shape} or lies "
+            "elsewhere; resample one of them to the other's grid first"
+        )
+    return prediction
 
 
 def evaluate_masks(prediction: Volume, reference: Volume, case_id: str) -> StudyMetrics:
