@@ -70,6 +70,13 @@ def test_the_card_tells_where_the_model_comes_from(tmp_path: Path) -> None:
     assert bundle.members[0].trained_as["trainer"] == "nnUNetTrainer"
 
 
+def test_a_bundle_may_leave_mirroring_to_those_who_ask_for_it(tmp_path: Path) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe(mirror_axes=(0, 1, 2)))
+    trained = export_model(ExportRequest([folder]), tmp_path / "trained").members[0].plan
+    plain = export_model(ExportRequest([folder], mirrored=False), tmp_path / "plain").members[0].plan
+    assert (trained.mirror_axes, plain.mirror_axes) == ((0, 1, 2), ())
+
+
 def test_the_orientation_can_be_stated(tmp_path: Path, phantom: Study) -> None:
     folder = write_model_folder(tmp_path / "model", Recipe())
     bundle = export_model(ExportRequest([folder], orientation="RAS"), tmp_path / "bundle")

@@ -28,6 +28,9 @@ def export(
     orientation: str | None = typer.Option(
         None, "--orientation", help="How the training images lay, such as RAS.  [default: LPS]"
     ),
+    mirror: bool = typer.Option(
+        True, "--mirror/--no-mirror", help="Whether prediction mirrors, as trained, unless told otherwise."
+    ),
     name: str | None = typer.Option(None, "--name", help="The model's name.  [default: the folder's]"),
     training_data: str | None = typer.Option(None, "--training-data", help="What it was trained on."),
     licence: str = typer.Option("not stated", "--licence", help="Under which licence it may be used."),
@@ -45,6 +48,7 @@ def export(
         folders=folders,
         folds=folds.split(",") if folds else None,
         orientation=orientation,
+        mirrored=mirror,
         name=name,
         training_data=training_data,
         licence=licence,

@@ -63,7 +63,8 @@ class Plan:
 
     `channels` are "CT" (HU) and "PET" (SUV) in the network's order. `spacing_mm` and `patch_size` are in the
     order of the transposed array. `labels` maps names to values; `mirror_axes` are those of the transposed
-    array that training mirrored. `orientation` is that of the training images (see `Grid.orientation`).
+    array along which prediction mirrors by default. `orientation` is that of the training images (see
+    `Grid.orientation`).
     """
 
     channels: tuple[str, ...]

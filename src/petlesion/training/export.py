@@ -7,7 +7,7 @@ import io
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,14 @@ _HALVED_TOLERANCE = PROBABILITY_TOLERANCE / 2  # as other input than the probe m
 class ExportRequest:
     """What goes into a bundle: model folders, each a member, and what to say of them.
 
-    `folds` and `orientation` as in `open_model_folder`.
+    `folds` and `orientation` as in `open_model_folder`. Without `mirrored`, prediction does not average
+    mirrored passes unless it is asked to, though training mirrored.
     """
 
     folders: Sequence[Path]
     folds: Sequence[str] | None = None
     orientation: str | None = None
+    mirrored: bool = True
     name: str | None = None
     training_data: str | None = None
     licence: str = "not stated"
@@ -70,7 +72,8 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
                 expected = _write_checked(network, folder.plan, target / names[fold])
                 samples[Path(names[fold]).stem] = probe_sample(expected)
             cases |= {names[fold]: digests for fold, digests in trained_on(folder.path, names).items()}
-            members.append(BundleMember(folder.plan, names, _trained_as(folder)))
+            plan = folder.plan if request.mirrored else replace(folder.plan, mirror_axes=())
+            members.append(BundleMember(plan, names, _trained_as(folder)))
         np.savez_compressed(target / PROBE_FILE, **samples)  # type: ignore[arg-type]
         write_training_cases(target, cases)
         write_bundle_file(target, tuple(members), _card(request, folders))
