@@ -169,6 +169,21 @@ def test_measures_are_those_of_brute_force(seed: int) -> None:
     assert table.dmax_mm == pytest.approx(max(np.linalg.norm(a - b) for a in places for b in places))
 
 
+@pytest.mark.parametrize("share", [0.01, 0.9])
+def test_peaks_of_large_masks_are_those_of_a_correlation(rng: np.random.Generator, share: float) -> None:
+    shape = (70, 30, 34)
+    mask, pet = rng.random(shape) < share, rng.gamma(2, 2, shape).astype(np.float32)
+    offsets, weights = peak_sphere((3.0, 2.5, 2.0))
+    sphere = np.zeros(2 * offsets.max(axis=0) + 1)
+    sphere[tuple((offsets + offsets.max(axis=0)).T)] = weights
+    means = ndimage.correlate(pet.astype(np.float64), sphere, mode="constant")
+    means /= ndimage.correlate(np.ones(shape), sphere, mode="constant")
+    labels, count = label_components(mask)
+    expected = ndimage.maximum(means, labels, range(1, count + 1))
+    found = [lesion.suv_peak for lesion in measure_lesions(Volume(mask, AFFINE), Volume(pet, AFFINE)).lesions]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_the_mean_in_a_uniform_region_is_its_value_also_at_the_images_edge() -> None:
     mask = np.zeros((6, 6, 6), bool)
     mask[0, 0, 0] = mask[3, 3, 3] = True

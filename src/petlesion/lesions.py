@@ -13,6 +13,7 @@ from typing import Any
 import cc3d
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import irfftn, next_fast_len, rfftn
 from scipy.spatial.distance import pdist
 
 from petlesion.errors import GeometryError, UsageError, ValueRangeError
@@ -40,6 +41,8 @@ CSV_COLUMNS = (
 _CONNECTIVITY = 18
 _ROUNDING = 1e-6
 _COLUMNS_PER_VOXEL = 48
+_SLAB_SLICES = 32
+_DENSE_SHARE = 10
 
 
 @dataclass(frozen=True)
@@ -260,8 +263,9 @@ class _Measures:
 
 
 def _sorted_by_label(labels: Labels, count: int) -> _Components:
-    voxels = np.argwhere(labels)
-    found = labels[labels > 0]
+    places = np.flatnonzero(labels)
+    voxels = np.stack(np.unravel_index(places, labels.shape), axis=1)
+    found = labels.ravel()[places]
     sizes = np.bincount(found, minlength=count + 1)[1:]
     return _Components(voxels[np.argsort(found, kind="stable")], np.cumsum(sizes) - sizes, sizes)
 
@@ -305,27 +309,50 @@ def _lesion(index: int, measures: _Measures, pet: Volume, confidence: float | No
 def _sphere_means(voxels: Counts, pet: Volume) -> Floats:
     """Mean SUV of the 1 mL sphere around each voxel (n, 3); what lies outside of the image is left out."""
     offsets, weights = peak_sphere(pet.spacing_mm)
-    reach = np.abs(offsets).max(axis=0)
+    reach = offsets.max(axis=0)
+    sphere = np.zeros(2 * reach + 1)
+    sphere[tuple((offsets + reach).T)] = weights
+    means = np.empty(len(voxels))
+    slabs = voxels[:, 0] // _SLAB_SLICES
+    for slab in np.flatnonzero(np.bincount(slabs)):
+        here = slabs == slab
+        means[here] = _means_in_slab(voxels[here], pet, sphere)
+    return means
+
+
+def _means_in_slab(voxels: Counts, pet: Volume, sphere: Floats) -> Floats:
+    """`_sphere_means` of voxels whose box, with the sphere's reach around it, fits into memory."""
+    reach = np.array(sphere.shape) // 2
     low = voxels.min(axis=0) - reach
     high = voxels.max(axis=0) + reach + 1
     inside = [slice(max(0, a), min(n, b)) for a, b, n in zip(low, high, pet.shape, strict=True)]
     margins = [(s.start - a, b - s.stop) for s, a, b in zip(inside, low, high, strict=True)]
-    padded = np.pad(pet.array[tuple(inside)], margins)
-    strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
-    centres = (voxels - low) @ strides
-    steps = offsets @ strides
-    sums = _weighted_sums(padded, centres, steps, weights)
+    centres = voxels - low
+    sums = _weighted_sums(np.pad(pet.array[tuple(inside)], margins), centres, sphere)
     if any(before or after for before, after in margins):
         present = np.pad(np.ones([s.stop - s.start for s in inside], dtype=np.uint8), margins)
-        sums /= _weighted_sums(present, centres, steps, weights)
+        sums /= _weighted_sums(present, centres, sphere)
     return sums
 
 
-def _weighted_sums(image: Array, centres: Counts, steps: Counts, weights: Floats) -> Floats:
-    flat = image.ravel()
+def _weighted_sums(image: Array, centres: Counts, sphere: Floats) -> Floats:
+    """Sum of image × sphere around each centre (n, 3): one by one, or everywhere at once if many are asked.
+
+    The sphere fits into the image around each centre, so that what a circular convolution carries over the
+    edges comes nowhere near; and it is symmetric, so that its convolution is its correlation.
+    """
+    reach = np.array(sphere.shape) // 2
+    if image.size < _DENSE_SHARE * len(centres):
+        shape = [next_fast_len(n, real=True) for n in image.shape]
+        spectrum = rfftn(image.astype(np.float64), shape)
+        spectrum *= rfftn(sphere, shape)
+        everywhere: Floats = irfftn(spectrum, shape)
+        return np.asarray(everywhere[tuple((centres + reach).T)])
+    strides = np.array([image.shape[1] * image.shape[2], image.shape[2], 1])
+    flat, first = image.ravel(), (centres - reach) @ strides
     sums = np.zeros(len(centres))
-    for step, weight in zip(steps, weights, strict=True):
-        sums += weight * flat[centres + step]
+    for offset in np.argwhere(sphere > 0):
+        sums += sphere[tuple(offset)] * flat[first + offset @ strides]
     return sums
 
 
