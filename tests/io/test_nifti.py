@@ -9,7 +9,15 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from petlesion.errors import FormatError, GeometryError, InputError, ValueRangeError
-from petlesion.io.nifti import image_stem, is_image, read_grid, read_mask, read_volume, write_volume
+from petlesion.io.nifti import (
+    image_stem,
+    is_image,
+    read_grid,
+    read_mask,
+    read_volume,
+    write_probability,
+    write_volume,
+)
 from petlesion.volume import Volume
 
 ENDINGS = [".nii", ".nii.gz", ".mha", ".nrrd"]
@@ -365,3 +373,18 @@ def test_what_nibabel_mends_is_not_told_on_stderr(tmp_path: Path, capfd: pytest.
     with pytest.raises(FormatError, match=r"a\.nii has a NIfTI header that cannot be"):
         read_volume(path)
     assert capfd.readouterr().err == ""
+
+
+def test_probabilities_come_back_on_the_same_side_of_one_half(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    half = np.float32(0.5)
+    edges = [0, 1, half, np.nextafter(half, np.float32(0)), np.nextafter(half, np.float32(1)), 1e-9]
+    values = np.concatenate([edges, rng.random(54)]).astype(np.float32).reshape(3, 4, 5)
+    write_probability(tmp_path / "p.nii.gz", Volume(values, np.eye(4)))
+    by_nibabel = nibabel.load(tmp_path / "p.nii.gz")
+    assert by_nibabel.get_data_dtype() == np.uint16
+    for found in (read_volume(tmp_path / "p.nii.gz").array, by_nibabel.get_fdata().T):
+        np.testing.assert_allclose(found, values, atol=8e-6)
+        np.testing.assert_array_equal(found > 0.5, values > 0.5)
+        assert found.min() == 0 and found.max() == pytest.approx(1)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from petlesion.inference.predict import Model, PredictionSettings, PreparedStudy
     from petlesion.volume import Volume
 
-_RECORD = "predict.json"
-_PROBABILITIES = "probabilities"
+RECORD = "predict.json"
+PROBABILITIES = "probabilities"
 
 
 def predict(
@@ -57,8 +57,8 @@ def predict(
     settings = PredictionSettings(tiles, step, mirror, fold_average)
     opened = Cohort.open(cohort)
     loaded = load_model(model, folds.split(",") if folds else None, device, precision)
-    assignments = list(_held_out(opened, loaded) if held_out else _test_set(opened, loaded))
-    _check_unseen(opened, loaded, assignments)
+    assignments = list(held_out_tasks(opened, loaded) if held_out else _test_set(opened, loaded))
+    check_unseen(opened, loaded, assignments)
     _record_settings(output, loaded, settings, held_out)
     target = _Target(opened, output, probabilities)
     missing = [task for task in assignments if not target.is_done(task.case_id)]
@@ -73,7 +73,7 @@ def predict(
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """A study and the model (all folds, or the one that did not see it) that predicts it."""
 
     case_id: str
@@ -90,7 +90,7 @@ class _Target:
 
     def files(self, case_id: str) -> list[Path]:
         """Mask and, if wanted, probability."""
-        folders = [self.output, *([self.output / _PROBABILITIES] if self.probabilities else [])]
+        folders = [self.output, *([self.output / PROBABILITIES] if self.probabilities else [])]
         return [folder / f"{case_id}.nii.gz" for folder in folders]
 
     def is_done(self, case_id: str) -> bool:
@@ -108,11 +108,12 @@ class _Target:
         """Write mask and, if wanted, probability; each whole or not at all."""
         import numpy as np
 
-        from petlesion.io.nifti import write_volume
+        from petlesion.io.nifti import write_probability, write_volume
 
-        mask = probability.with_array((probability.array > 0.5).astype(np.uint8))
-        for path, volume in zip(self.files(case_id), (mask, probability), strict=False):
-            write_volume(path, volume)
+        mask_file, *probability_files = self.files(case_id)
+        write_volume(mask_file, probability.with_array((probability.array > 0.5).astype(np.uint8)))
+        for path in probability_files:
+            write_probability(path, probability)
 
     def remove_unfinished(self, case_id: str) -> None:
         """Remove what an interrupted writer left under a temporary name."""
@@ -122,14 +123,14 @@ class _Target:
             remove_unfinished(path)
 
 
-def _predict_all(tasks: Sequence[_Task], target: _Target, settings: PredictionSettings) -> None:
+def _predict_all(tasks: Sequence[Task], target: _Target, settings: PredictionSettings) -> None:
     """Predict each task while the next one is read and the last one is written."""
     from petlesion.inference.predict import predict_prepared, prepare_study
 
-    def prepare(task: _Task) -> PreparedStudy:
+    def prepare(task: Task) -> PreparedStudy:
         return prepare_study(target.cohort.read_study(task.case_id), task.model, settings)
 
-    def compute(task: _Task, prepared: PreparedStudy) -> Callable[[], None]:
+    def compute(task: Task, prepared: PreparedStudy) -> Callable[[], None]:
         probability = predict_prepared(prepared).probability
         return partial(target.write, task.case_id, probability)
 
@@ -137,16 +138,16 @@ def _predict_all(tasks: Sequence[_Task], target: _Target, settings: PredictionSe
     try_overlapped("predicting", named, prepare, compute).end()
 
 
-def _test_set(cohort: Cohort, model: Model) -> Iterator[_Task]:
+def _test_set(cohort: Cohort, model: Model) -> Iterator[Task]:
     if not cohort.test_cases:
         raise CohortError(
             f"{cohort.folder} has no test set; split it, or predict its held-out studies with --held-out"
         )
     for case in cohort.test_cases:
-        yield _Task(case.case_id, model)
+        yield Task(case.case_id, model)
 
 
-def _held_out(cohort: Cohort, model: Model) -> Iterator[_Task]:
+def held_out_tasks(cohort: Cohort, model: Model) -> Iterator[Task]:
     """Each study of a fold's validation set, with that fold's network alone."""
     predicted = False
     for number, fold in enumerate(cohort.folds):
@@ -158,14 +159,14 @@ def _held_out(cohort: Cohort, model: Model) -> Iterator[_Task]:
         if len(members) == len(model.members):
             predicted = True
             for case_id in fold.validation:
-                yield _Task(case_id, replace(model, members=members))
+                yield Task(case_id, replace(model, members=members))
         else:
             say(f"fold {number} is not trained: its {len(fold.validation)} studies are left out")
     if not predicted:
         raise CohortError(f"the model has none of the folds of {cohort.folder}; train one first")
 
 
-def _check_unseen(cohort: Cohort, model: Model, tasks: Sequence[_Task]) -> None:
+def check_unseen(cohort: Cohort, model: Model, tasks: Sequence[Task]) -> None:
     """Refuse a study that its model was trained on, or another of whose patient it was trained on."""
     if not model.knows_its_training_cases:
         say(
@@ -197,7 +198,7 @@ def _record_settings(output: Path, model: Model, settings: PredictionSettings, h
         "folds": [sorted(member.networks) for member in model.members],
         **asdict(settings),
     }
-    path = output / _RECORD
+    path = output / RECORD
     if not path.is_file():
         _check_no_masks(output)
         write_text(path, json.dumps(record, indent=2) + "\n")
@@ -216,5 +217,5 @@ def _check_no_masks(output: Path) -> None:
     foreign = sorted(output.glob("*.nii.gz"))
     if foreign:
         raise UsageError(
-            f"{foreign[0]} was not predicted here, as there is no {_RECORD} beside it; choose another folder"
+            f"{foreign[0]} was not predicted here, as there is no {RECORD} beside it; choose another folder"
         )

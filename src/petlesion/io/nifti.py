@@ -40,6 +40,7 @@ _MAGIC = {348: b"n+1", 540: b"n+2"}
 _GZIP_MAGIC = b"\x1f\x8b"
 _HIGHEST_GZIP_RATIO = 1100  # deflate cannot shrink by more than 1032 : 1
 _VOXEL_SIZE_TOLERANCE = 0.01
+_PROBABILITY_LEVELS = 2**16 - 1
 # isal's annotations call its exception a value.
 _DAMAGE: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, cast(Any, igzip_lib.IsalError))
 
@@ -105,6 +106,19 @@ def write_volume(path: str | Path, volume: Volume) -> None:
             _write_nifti(temporary, storable)
         else:
             itk.write_volume(temporary, storable)
+
+
+def write_probability(path: str | Path, volume: Volume) -> None:
+    """Write probabilities from 0 to 1 as NIfTI of 16 bits a voxel, whole or not at all.
+
+    They come back within 8e-6, and what is above one half stays above it, and nothing else.
+    """
+    path = Path(path)
+    levels = volume.array * np.float32(_PROBABILITY_LEVELS)
+    levels -= 0.5
+    stored = volume.with_array(np.ceil(levels, out=levels).astype(np.uint16))
+    with atomic_file(path) as temporary:
+        _write_nifti(temporary, stored, scale=1 / _PROBABILITY_LEVELS)
 
 
 @dataclass(frozen=True)
@@ -304,8 +318,10 @@ def _storable(path: Path, array: Array) -> Array:
     raise ValueRangeError(f"{path} cannot hold values of type {array.dtype} as they are; convert them first")
 
 
-def _write_nifti(path: Path, volume: Volume) -> None:
+def _write_nifti(path: Path, volume: Volume, scale: float | None = None) -> None:
     image = nibabel.Nifti1Image(volume.array.T, _RAS_TO_LPS @ volume.affine)
+    if scale is not None:
+        image.header.set_slope_inter(scale, 0)
     image.set_sform(image.affine, code=1)
     image.set_qform(image.affine, code=1)
     image.header.set_xyzt_units(xyz="mm")
