@@ -18,6 +18,7 @@ import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--slices", type=int, default=326)
     arguments = parser.parse_args()
+    if find_spec("dicom2nifti") is None:
+        parser.error("the peer is missing; run pip install dicom2nifti nilearn")
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "study"
