@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -23,14 +25,18 @@ from petlesion.inference.preprocessing import (
 from petlesion.inference.resampling import Float
 from petlesion.inference.tiling import (
     Box,
+    MirroredNetwork,
     Network,
     Window,
     all_tiles,
     body_tiles,
+    mirror_combinations,
     pad_to_patch,
     weighted_mean,
 )
+from petlesion.inference.uncertainty import PassSums, Uncertainty
 from petlesion.model.bundle import BUNDLE_FILE, Bundle
+from petlesion.model.calibrated import read_calibration
 from petlesion.model.plan import CT, Plan
 from petlesion.model.training_cases import Digests, case_digests, read_training_cases, trained_on
 from petlesion.volume import Grid, Study, Volume
@@ -46,11 +52,15 @@ OnTile = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """Networks of one plan, by fold, and the digests of the cases that each was trained on, where known."""
+    """Networks of one plan, by fold, and the digests of the cases that each was trained on, where known.
+
+    `weight` is its share in the mean of the members' probabilities, as against the others'.
+    """
 
     plan: Plan
     networks: Mapping[str, Network]
     trained_on: Mapping[str, Digests] = field(default_factory=dict)
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +68,17 @@ class Model:
     """What segments a study: one member, or several of other input or architecture, loaded once.
 
     `name` says what it is to a reader of a result, `fingerprint` (a sha256) which weights exactly;
-    `precision` is the one computed in.
+    `precision` is the one computed in. `calibration` is stored beside the weights, as petlesion.calibration
+    reads it; None where the model was never calibrated.
+    `min_volume_ml` is the smallest size of a lesion that was chosen for it, if any.
     """
 
     name: str
     members: tuple[Member, ...]
     precision: str
     fingerprint: str
+    calibration: Mapping[str, Any] | None = None
+    min_volume_ml: float | None = None
 
     @property
     def needs_ct(self) -> bool:
@@ -111,10 +125,14 @@ class PredictionSettings:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Probability of a lesion (float32, 0 to 1) on the PET's grid and in its axes, and each member's."""
+    """Probability of a lesion (float32, 0 to 1) on the PET's grid and in its axes, and each member's.
+
+    `uncertainty` is None unless it was asked for.
+    """
 
     probability: Volume
     members: tuple[Volume, ...]
+    uncertainty: Uncertainty | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,13 +187,18 @@ def predict(
     model: Model,
     settings: PredictionSettings = PredictionSettings(),
     on_tile: OnTile = lambda done, total: None,
+    *,
+    with_uncertainty: bool = False,
 ) -> Prediction:
     """Find the probability of a lesion in every voxel of the study, in the study's own axes.
 
-    Members' probabilities are averaged, as nnUNetv2_ensemble does. `on_tile(done, total)` is called after
-    each tile of each network. Raises StudyError where a CT is needed and absent, or no body is found.
+    Members' probabilities are averaged by their weights, equal ones as nnUNetv2_ensemble does. `on_tile(done,
+    total)` is called after each tile of each network. `with_uncertainty` takes each pass's answer to the
+    study's grid by itself, which takes longer and leaves the probability as it is but for float32's rounding.
+    Raises StudyError where a CT is needed and absent, or no body is found.
     """
-    return predict_prepared(prepare_study(study, model, settings), on_tile)
+    prepared = prepare_study(study, model, settings)
+    return predict_prepared(prepared, on_tile, with_uncertainty=with_uncertainty)
 
 
 def prepare_study(study: Study, model: Model, settings: PredictionSettings) -> PreparedStudy:
@@ -185,9 +208,14 @@ def prepare_study(study: Study, model: Model, settings: PredictionSettings) -> P
     return PreparedStudy(study.pet.grid, members, settings)
 
 
-def predict_prepared(prepared: PreparedStudy, on_tile: OnTile = lambda done, total: None) -> Prediction:
+def predict_prepared(
+    prepared: PreparedStudy,
+    on_tile: OnTile = lambda done, total: None,
+    *,
+    with_uncertainty: bool = False,
+) -> Prediction:
     """The part of `predict` that runs the networks and takes their answer back to the study's grid."""
-    total = sum(len(m.window.tiles) * len(m.member.networks) for m in prepared.members)
+    total = sum(_count_tiles(part, each_mirroring=with_uncertainty) for part in prepared.members)
     tiles_done = 0
 
     def count_tile() -> None:
@@ -195,8 +223,13 @@ def predict_prepared(prepared: PreparedStudy, on_tile: OnTile = lambda done, tot
         tiles_done += 1
         on_tile(tiles_done, total)
 
-    members = tuple(_predict_member(prepared, member, count_tile) for member in prepared.members)
-    return Prediction(_mean(members), members)
+    sums = PassSums(prepared.grid) if with_uncertainty else None
+    members = tuple(_predict_member(prepared, part, sums, count_tile) for part in prepared.members)
+    return Prediction(
+        _mean(members, [part.member.weight for part in prepared.members]),
+        members,
+        sums.uncertainty() if sums else None,
+    )
 
 
 def lesion_probability(logits: Float, lesion_channel: int) -> Float:
@@ -224,8 +257,15 @@ def _load_bundle(
             raise ModelError(f"{path} has no fold {missing[0]}; there are {', '.join(member.networks)}")
         networks = {fold: OpenVinoNetwork(path / member.networks[fold], chosen, threads) for fold in wanted}
         known = {fold: cases[member.networks[fold]] for fold in wanted if member.networks[fold] in cases}
-        members.append(Member(member.plan, networks, known))
-    return Model(bundle.card.name, tuple(members), chosen, bundle.own_sha256)
+        members.append(Member(member.plan, networks, known, member.weight))
+    return Model(
+        bundle.card.name,
+        tuple(members),
+        chosen,
+        bundle.fingerprint,
+        bundle.calibration,
+        min_volume_ml=bundle.card.min_volume_ml,
+    )
 
 
 def _load_model_folder(
@@ -241,7 +281,8 @@ def _load_model_folder(
     folder = open_model_folder(path, folds, orientation)
     networks = {fold: TorchNetwork(net, chosen_device, chosen) for fold, net in folder.networks.items()}
     member = Member(folder.plan, networks, trained_on(path, networks))
-    return Model(path.name, (member,), chosen, folder.weights_sha256)
+    calibration = read_calibration(path, folder.weights_sha256)
+    return Model(path.name, (member,), chosen, folder.weights_sha256, calibration)
 
 
 def _body(study: Study) -> Volume:
@@ -271,24 +312,62 @@ def _prepare_member(
     return PreparedMember(member, network_input, padded, image_box, window)
 
 
-def _predict_member(prepared: PreparedStudy, part: PreparedMember, on_tile: Callable[[], None]) -> Volume:
+def _predict_member(
+    prepared: PreparedStudy, part: PreparedMember, sums: PassSums | None, on_tile: Callable[[], None]
+) -> Volume:
+    """Lesion probability on the study's grid; with `sums`, each pass by itself is added to them."""
     networks = list(part.member.networks.values())
     apart = prepared.settings.fold_average == "probabilities"
     groups = [[network] for network in networks] if apart else [networks]
-    return _mean([_predict_group(prepared.grid, part, group, on_tile) for group in groups])
+    plan, grid = part.member.plan, prepared.grid
+    probabilities = []
+    for group in groups:
+        if sums is None:
+            logits = _logits(part, part.window, group, on_tile)
+        else:
+            logits = _mean_of_passes(prepared, part, group, sums, on_tile)
+        probabilities.append(_as_probability(logits, plan, grid))
+    return _mean(probabilities)
 
 
-def _predict_group(
-    grid: Grid, part: PreparedMember, networks: Sequence[Network], on_tile: Callable[[], None]
-) -> Volume:
-    """Lesion probability, on the study's grid, of the mean logits of some networks."""
-    plan = part.member.plan
-    padded = weighted_mean(part.padded, part.window, networks, NOWHERE, on_tile)
-    logits = restore(padded[(slice(None), *part.image_box)], part.network_input, plan, NOWHERE)
-    del padded
+def _mean_of_passes(
+    prepared: PreparedStudy,
+    part: PreparedMember,
+    networks: Sequence[Network],
+    sums: PassSums,
+    on_tile: Callable[[], None],
+) -> Float:
+    """As `_logits`, one network under one mirroring after the other."""
+    window = replace(part.window, mirror_axes=())
+    mirrorings = mirror_combinations(part.window.mirror_axes)
+    total: Float | None = None
+    for network, axes in itertools.product(networks, mirrorings):
+        logits = _logits(part, window, [MirroredNetwork(network, axes)], on_tile)
+        sums.add(_as_probability(logits, part.member.plan, prepared.grid).array)
+        total = logits if total is None else np.add(total, logits, out=total)
+    assert total is not None
+    total /= len(networks) * len(mirrorings)
+    return total
+
+
+def _logits(
+    part: PreparedMember, window: Window, networks: Sequence[Network], on_tile: Callable[[], None]
+) -> Float:
+    """Mean logits [label, z, y, x] of some networks on the study's voxels, in the plan's orientation."""
+    padded = weighted_mean(part.padded, window, networks, NOWHERE, on_tile)
+    return restore(padded[(slice(None), *part.image_box)], part.network_input, part.member.plan, NOWHERE)
+
+
+def _as_probability(logits: Float, plan: Plan, grid: Grid) -> Volume:
+    """Lesion probability, in the axes of the study's grid."""
     probability = lesion_probability(logits, plan.lesion_channel)
     oriented = Volume(probability, grid.reoriented(plan.orientation).affine)
     return oriented.reoriented(grid.orientation)
+
+
+def _count_tiles(part: PreparedMember, *, each_mirroring: bool) -> int:
+    mirrorings = len(mirror_combinations(part.window.mirror_axes)) if each_mirroring else 1
+    return len(part.window.tiles) * len(part.member.networks) * mirrorings
 
 
 def _mirror_axes(plan: Plan, mirror: bool | None) -> tuple[int, ...]:
@@ -297,11 +376,12 @@ def _mirror_axes(plan: Plan, mirror: bool | None) -> tuple[int, ...]:
     return (plan.mirror_axes or (0, 1, 2)) if mirror else ()
 
 
-def _mean(volumes: Sequence[Volume]) -> Volume:
+def _mean(volumes: Sequence[Volume], weights: Sequence[float] | None = None) -> Volume:
     if len(volumes) == 1:
         return volumes[0]
-    mean = volumes[0].array.copy()
-    for volume in volumes[1:]:
-        mean += volume.array
-    mean /= len(volumes)
+    shares = [np.float32(weight) for weight in weights or [1.0] * len(volumes)]
+    mean = volumes[0].array * shares[0]
+    for volume, share in zip(volumes[1:], shares[1:], strict=True):
+        mean += volume.array * share
+    mean /= sum(shares)
     return volumes[0].with_array(mean)

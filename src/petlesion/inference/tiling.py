@@ -30,6 +30,23 @@ class Network(Protocol):
         """Give back the memory of the layers' values."""
 
 
+@dataclass(frozen=True, eq=False)
+class MirroredNetwork:
+    """A network that sees each patch mirrored along `axes` and whose answer is mirrored back."""
+
+    network: Network
+    axes: tuple[int, ...]
+
+    def __call__(self, patches: Float) -> Float:
+        """Run the network on a patch's mirror image."""
+        array_axes = tuple(axis + 2 for axis in self.axes)
+        return np.flip(self.network(np.ascontiguousarray(np.flip(patches, array_axes))), array_axes)
+
+    def release(self) -> None:
+        """Give back the memory of the layers' values."""
+        self.network.release()
+
+
 _SIGMA = 1 / 8  # of the patch's length
 _HIGHEST_WEIGHT = 10.0  # nnU-Net's, whose half-precision weights shall not vanish
 
@@ -135,9 +152,7 @@ def _mirrored_mean(patch_data: Float, network: Network, mirror_axes: Sequence[in
     combinations = mirror_combinations(mirror_axes)
     mean: Float | None = None
     for axes in combinations:
-        image_axes = tuple(axis + 1 for axis in axes)
-        flipped = np.ascontiguousarray(np.flip(patch_data, image_axes))
-        output = np.flip(network(flipped[None])[0], image_axes)
+        output = MirroredNetwork(network, axes)(patch_data[None])[0]
         mean = np.array(output) if mean is None else np.add(mean, output, out=mean)
     assert mean is not None
     mean /= len(combinations)

@@ -1,0 +1,1 @@
+"""From raw probabilities to ones that keep their word, for voxels, lesions and studies."""

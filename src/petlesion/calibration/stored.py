@@ -1,0 +1,107 @@
+"""A model's calibration: what it holds, how it is fitted, applied and stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from petlesion.calibration.evidence import Evidence
+from petlesion.calibration.lesions import (
+    Floats,
+    LesionModel,
+    component_features,
+    fit_lesions,
+    lesion_model_from_json,
+)
+from petlesion.calibration.typical import (
+    Range,
+    disagreement,
+    study_statistics,
+    typical_ranges,
+    what_is_unusual,
+)
+from petlesion.calibration.voxels import count_logits, fit_temperature, summed
+from petlesion.errors import CohortError, ModelError
+from petlesion.inference.predict import Model, Prediction
+from petlesion.lesions import Labels
+from petlesion.volume import Mask, Study
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Temperature of the voxels, model of the lesions, usual ranges of studies, and where they come from.
+
+    `sources` says what it was fitted on and how it scored there; it is for readers and changes nothing.
+    """
+
+    temperature: float
+    lesions: LesionModel
+    ranges: Mapping[str, Range]
+    sources: Mapping[str, Any] = field(default_factory=dict)
+
+    def confidence(self, labels: Labels, count: int, study: Study, prediction: Prediction) -> Floats:
+        """Probability of being real of each predicted component 1 … `count`."""
+        return self.lesions.confidence(component_features(labels, count, study.pet, prediction))
+
+    def expected_dice(self, prediction: Prediction, mask: Mask) -> float | None:
+        """The Dice to be expected of a mask; None for an empty one."""
+        return count_logits(prediction.probability.array, mask).expected_dice(self.temperature)
+
+    def doubts(self, study: Study, prediction: Prediction) -> tuple[str, ...]:
+        """What makes a study unlike the training data, a clause each; empty where nothing does."""
+        statistics = study_statistics(study)
+        if prediction.uncertainty is not None:
+            share = disagreement(prediction.uncertainty)
+            statistics |= {} if share is None else {"disagreement": share}
+        return what_is_unusual(statistics, self.ranges)
+
+    def as_json(self) -> dict[str, Any]:
+        """The calibration as plain data."""
+        return {
+            "temperature": self.temperature,
+            "lesions": self.lesions.as_json(),
+            "ranges": {name: list(bounds) for name, bounds in self.ranges.items()},
+            "sources": dict(self.sources),
+        }
+
+
+def fit_calibration(studies: Sequence[Evidence], sources: Mapping[str, Any]) -> Calibration:
+    """Fit a calibration to held-out studies.
+
+    Raises CohortError where they lack lesions, false components or real ones.
+    """
+    if not studies:
+        raise CohortError("there is no held-out study to calibrate on; predict some first")
+    features = np.concatenate([study.features for study in studies])
+    real = np.concatenate([study.real for study in studies])
+    return Calibration(
+        temperature=fit_temperature(summed(study.logits for study in studies)),
+        lesions=fit_lesions(features, real),
+        ranges=typical_ranges([study.statistics for study in studies]),
+        sources=sources,
+    )
+
+
+def calibration_of(model: Model) -> Calibration | None:
+    """The calibration stored with a model; None where it has none. Raises ModelError for a broken one."""
+    if model.calibration is None:
+        return None
+    try:
+        return calibration_from_json(model.calibration)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{model.name}: its calibration lacks or garbles {error}; calibrate it again"
+        ) from None
+
+
+def calibration_from_json(data: Mapping[str, Any]) -> Calibration:
+    """Read what `as_json` wrote. Raises KeyError, TypeError, ValueError or AttributeError for the rest."""
+    temperature = float(data["temperature"])
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError("temperature")
+    ranges = {str(name): (float(low), float(high)) for name, (low, high) in data["ranges"].items()}
+    return Calibration(temperature, lesion_model_from_json(data["lesions"]), ranges, dict(data["sources"]))

@@ -1,0 +1,172 @@
+"""Whether a study looks like those that the model was trained on.
+
+A few numbers describe a study's grid, its SUV and HU, and how well PET and CT fit. The ranges of the training
+studies are stored with the model; a number far outside of its range is told to the reader in words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, signal
+
+from petlesion.inference.uncertainty import Uncertainty
+from petlesion.volume import Array, Mask, Study
+
+Cells = npt.NDArray[np.float32]
+Range = tuple[float, float]
+
+_CELL_MM = 8.0
+_UPTAKE_SUV = 0.2
+_TISSUE_HU = -500.0
+_HOT = 2.0  # times the body's median SUV
+_FARTHEST_MM = 150.0
+_PERCENTILES = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One number of a study, in words, and how far it may leave the training studies' range at least.
+
+    `margin` is a difference, or of a `ratio` (a number above 0 whose ratio counts) the logarithm of one.
+    """
+
+    words: str
+    digits: int
+    margin: float
+    ratio: bool = False
+
+    def scaled(self, value: float) -> float:
+        """The value, or of a ratio its logarithm."""
+        return math.log(max(value, 1e-9)) if self.ratio else value
+
+    def unscaled(self, value: float) -> float:
+        """What `scaled` was made of."""
+        return math.exp(value) if self.ratio else value
+
+
+STATISTICS: Mapping[str, Statistic] = {
+    "voxel_volume_ml": Statistic("a voxel's volume (mL)", 4, math.log(1.5), ratio=True),
+    "body_volume_l": Statistic(
+        "the volume of the body in the picture (litres)", 1, math.log(1.5), ratio=True
+    ),
+    "suv_median": Statistic("the body's median SUV", 2, math.log(1.5), ratio=True),
+    "suv_99": Statistic("the 99th percentile of the body's SUV", 1, math.log(1.5), ratio=True),
+    "hu_median": Statistic("the body's median HU", 0, 30.0),
+    "outlines_overlap": Statistic("the overlap (Dice) of the body in the PET with that in the CT", 2, 0.05),
+    "uptake_in_air": Statistic("the share of high uptake where the CT shows air", 2, 0.03),
+    "offset_mm": Statistic("the shift (mm) that would bring PET and CT together", 0, 15.0),
+    "disagreement": Statistic("the share of the uncertainty that comes from members that disagree", 2, 0.2),
+}
+"""What is held against the training studies; `study_statistics` and `disagreement` say how it is computed."""
+
+UNKNOWN_RANGES: Mapping[str, Range] = {"disagreement": (0.0, 0.5)}
+"""Ranges of what the training studies could not tell, as each was predicted by one network in one pass."""
+
+
+def study_statistics(study: Study) -> dict[str, float]:
+    """STATISTICS of a study but for `disagreement`, on cells of about 8 mm; of the CT only if there is one.
+
+    The body is what has an SUV above 0.2, in the CT what is denser than −500 HU, each without parts of one
+    cell's thickness. High uptake is above twice the body's median SUV, air below −500 HU. The shift is the
+    one within 150 mm along each axis that gives the highest correlation of SUV, cut at the body's median,
+    with density, cut at water's.
+    """
+    study = study.reoriented()
+    factors = [max(1, round(_CELL_MM / length)) for length in study.pet.spacing_mm]
+    cell_mm = [length * factor for length, factor in zip(study.pet.spacing_mm, factors, strict=True)]
+    pet = _cell_means(study.pet.array, factors)
+    body = ndimage.binary_opening(pet > _UPTAKE_SUV)
+    statistics = {
+        "voxel_volume_ml": study.pet.voxel_volume_ml,
+        "body_volume_l": float(body.sum()) * math.prod(cell_mm) / 1e6,
+    }
+    if not body.any():
+        return statistics
+    median = float(np.median(pet[body]))
+    statistics |= {"suv_median": median, "suv_99": float(np.percentile(pet[body], 99))}
+    if study.ct is not None:
+        ct = _cell_means(study.ct.array, factors)
+        statistics |= _fit_of(pet / median, ct, body, cell_mm)
+    return statistics
+
+
+def disagreement(uncertainty: Uncertainty) -> float | None:
+    """Mutual information as a share of the entropy, each summed over the study; None of a single pass."""
+    entropy = float(uncertainty.entropy.array.sum(dtype=np.float64))
+    if uncertainty.passes < 2 or entropy == 0:
+        return None
+    return float(uncertainty.mutual_information.array.sum(dtype=np.float64)) / entropy
+
+
+def typical_ranges(studies: Sequence[Mapping[str, float]]) -> dict[str, Range]:
+    """The range of each statistic that studies are expected in.
+
+    From the 2.5 to the 97.5 percentile of the training studies, widened on both sides by half of that range,
+    and by the statistic's margin at least.
+    """
+    ranges = {}
+    for name, statistic in STATISTICS.items():
+        values = [statistic.scaled(study[name]) for study in studies if name in study]
+        if values:
+            low, high = np.percentile(values, _PERCENTILES)
+            margin = max((high - low) / 2, statistic.margin)
+            ranges[name] = (statistic.unscaled(low - margin), statistic.unscaled(high + margin))
+    return ranges
+
+
+def what_is_unusual(statistics: Mapping[str, float], ranges: Mapping[str, Range]) -> tuple[str, ...]:
+    """One clause for each statistic that is out of its range."""
+    clauses = []
+    for name, value in statistics.items():
+        bounds = ranges.get(name, UNKNOWN_RANGES.get(name))
+        if bounds is not None and not bounds[0] <= value <= bounds[1]:
+            digits = STATISTICS[name].digits
+            low, high = (
+                f"{bound:.{digits}f}".removeprefix("-" if round(bound, digits) == 0 else "")
+                for bound in bounds
+            )
+            clauses.append(f"{STATISTICS[name].words} is {value:.{digits}f}, where {low} to {high} is usual")
+    return tuple(clauses)
+
+
+def _fit_of(uptake: Cells, ct: Cells, body: Mask, cell_mm: Sequence[float]) -> dict[str, float]:
+    """What the CT is in the PET's body, and how well the two fit; `uptake` is the SUV over its median."""
+    tissue = ndimage.binary_opening(ct > _TISSUE_HU)
+    hot = body & (uptake > _HOT)
+    return {
+        "hu_median": float(np.median(ct[body])),
+        "outlines_overlap": 2 * float((body & tissue).sum()) / float(body.sum() + tissue.sum()),
+        "uptake_in_air": float((ct[hot] < _TISSUE_HU).mean()) if hot.any() else 0.0,
+        "offset_mm": _best_shift_mm(np.clip(uptake, 0, 1), np.clip(ct / 1000 + 1, 0, 1), cell_mm),
+    }
+
+
+def _best_shift_mm(first: Cells, second: Cells, cell_mm: Sequence[float]) -> float:
+    """Length of the shift of the second image at which its product with the first is highest."""
+    correlation = signal.correlate(first, second, mode="same", method="fft")
+    middle = [size // 2 for size in correlation.shape]
+    reach = [int(_FARTHEST_MM / length) for length in cell_mm]
+    near = tuple(slice(max(0, m - r), m + r + 1) for m, r in zip(middle, reach, strict=True))
+    best = np.unravel_index(np.argmax(correlation[near]), correlation[near].shape)
+    return math.hypot(
+        *(
+            (int(b) + part.start - m) * length
+            for b, part, m, length in zip(best, near, middle, cell_mm, strict=True)
+        )
+    )
+
+
+def _cell_means(array: Array, factors: Sequence[int]) -> Cells:
+    """Means of whole cells of voxels; what is left over at the far sides is left out."""
+    counts = [max(1, size // factor) for size, factor in zip(array.shape, factors, strict=True)]
+    sizes = [min(factor, size) for size, factor in zip(array.shape, factors, strict=True)]
+    whole = array[tuple(slice(count * size) for count, size in zip(counts, sizes, strict=True))]
+    blocks = whole.astype(np.float32, copy=False).reshape(
+        [length for count, size in zip(counts, sizes, strict=True) for length in (count, size)]
+    )
+    return np.asarray(blocks.mean(axis=(1, 3, 5)), dtype=np.float32)
