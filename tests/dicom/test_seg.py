@@ -1,24 +1,36 @@
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import highdicom
 import numpy as np
 import pydicom
 import pytest
+from highdicom.seg import Segmentation, SegmentDescription
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.sr.codedict import codes
+from pydicom.uid import RLELossless
 from scipy.spatial.transform import Rotation
 
 from petlesion.dicom.files import DicomFile
 from petlesion.dicom.rtstruct import Structure
-from petlesion.dicom.seg import Provenance, write_seg
+from petlesion.dicom.seg import Provenance, source_images, write_seg
 from petlesion.dicom.seg_reader import read_seg
 from petlesion.errors import FormatError, GeometryError
 from petlesion.intake import IntakeOptions, SourceImages, find_studies, read_source, to_study
 from petlesion.volume import Grid, Volume
-from tests.dicom.builders import SeriesSpec, body_images, ct_spec, enhanced_dataset, pet_spec, write_series
+from tests.dicom.builders import (
+    ROOT,
+    SeriesSpec,
+    body_images,
+    ct_spec,
+    enhanced_dataset,
+    pet_spec,
+    write_series,
+)
 from tests.dicom.test_series import axis_directions
 
 MADE_BY = Provenance("test model", "1.0", "0123456789abcdef" * 4, {"min_voxels": "10"})
@@ -242,6 +254,49 @@ def test_a_segmentation_on_a_finer_grid(tmp_path: Path, images: SourceImages, la
     found = read_back(tmp_path / "seg.dcm", images.pet.grid)
     overlap = 2 * np.count_nonzero(found & (labels > 0)) / (found.sum() + (labels > 0).sum())
     assert overlap > 0.85
+
+
+def foreign(images: SourceImages, pixels: np.ndarray, kind: str, path: Path, **options: object) -> None:
+    """A segmentation of two segments as another tool writes it."""
+    assert images.pet_stack is not None
+    code = codes.SCT.Neoplasm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        described = [
+            SegmentDescription(
+                number, f"Lesion {number}", codes.SCT.MorphologicallyAbnormalStructure, code, "MANUAL"
+            )
+            for number in ((1, 2) if kind != "FRACTIONAL" else (1,))
+        ]
+        uids = {"series_instance_uid": f"{ROOT}.81", "sop_instance_uid": f"{ROOT}.82"}
+        maker = {"manufacturer": "A", "manufacturer_model_name": "B", "software_versions": "1"}
+        numbers = {"series_number": 1, "instance_number": 1, "device_serial_number": "1"}
+        Segmentation(
+            source_images(images.pet_stack), pixels, kind, described, **uids, **numbers, **maker, **options
+        ).save_as(path)
+
+
+def test_label_maps_of_other_tools(tmp_path: Path, images: SourceImages, labels: np.ndarray) -> None:
+    pixels = np.where(labels == 3, 0, labels).astype(np.uint8)
+    foreign(images, pixels, "LABELMAP", tmp_path / "map.dcm")
+    for number in (1, 2):
+        found = read_back(tmp_path / "map.dcm", images.pet.grid, (number,))
+        np.testing.assert_array_equal(found, labels == number)
+
+
+def test_segments_that_overlap(tmp_path: Path, images: SourceImages, labels: np.ndarray) -> None:
+    first = labels > 0
+    second = np.roll(first, 2, axis=2)
+    pixels = np.stack([first, second], axis=-1).astype(np.uint8)
+    foreign(images, pixels, "BINARY", tmp_path / "seg.dcm")
+    found = read_back(tmp_path / "seg.dcm", images.pet.grid, (1, 2))
+    np.testing.assert_array_equal(found, first | second)
+
+
+def test_compressed_probabilities(tmp_path: Path, images: SourceImages, labels: np.ndarray) -> None:
+    pixels = np.where(labels > 0, 0.75, 0.25)
+    foreign(images, pixels, "FRACTIONAL", tmp_path / "seg.dcm", transfer_syntax_uid=RLELossless)
+    np.testing.assert_array_equal(read_back(tmp_path / "seg.dcm", images.pet.grid), labels > 0)
 
 
 def test_a_cut_off_segmentation(tmp_path: Path, images: SourceImages, labels: np.ndarray) -> None:
