@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from petlesion.errors import ModelError, UsageError
-from petlesion.inference.predict import PredictionSettings, load_model, predict
+from petlesion.inference.predict import Model, PredictionSettings, load_model, predict
 from petlesion.pipeline import (
     SegmentationSettings,
     lesion_mask,
@@ -31,6 +32,14 @@ def test_the_smallest_volume_is_ten_voxels_of_autopet_unless_told_otherwise() ->
     assert SegmentationSettings().fewest_voxels(2.0364 * 2.0364 * 3 / 1000) == 10
     assert SegmentationSettings().fewest_voxels(0.064) == 2
     assert SegmentationSettings(min_volume_ml=0).fewest_voxels(0.064) == 0
+
+
+def test_a_models_own_smallest_volume_stands_before_the_default() -> None:
+    model = Model("tiny", (), "float32", "0" * 64)
+    own = replace(model, min_volume_ml=0.5)
+    assert SegmentationSettings().for_model(model).min_volume_ml == 0.124
+    assert SegmentationSettings().for_model(own).min_volume_ml == 0.5
+    assert SegmentationSettings(min_volume_ml=0.0).for_model(own).min_volume_ml == 0.0
 
 
 def test_even_odds_are_background() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,13 @@ _LESION_PROBABILITY = 0.5
 class SegmentationSettings:
     """How a study is segmented.
 
-    Components below `min_voxels` voxels, or where that is None below `min_volume_ml` mL, are removed.
+    Components below `min_voxels` voxels, or where that is None below `min_volume_ml` mL, are removed. Without
+    either it is the volume that was chosen for the model, else DEFAULT_MIN_VOLUME_ML.
     Raises UsageError for sizes that cannot be.
     """
 
     min_voxels: int | None = None
-    min_volume_ml: float = DEFAULT_MIN_VOLUME_ML
+    min_volume_ml: float | None = None
     prediction: PredictionSettings = field(default_factory=PredictionSettings)
 
     def __post_init__(self) -> None:
@@ -52,7 +53,13 @@ class SegmentationSettings:
         """The fewest voxels that a component must have to be kept."""
         if self.min_voxels is not None:
             return self.min_voxels
-        return min_voxels_for_volume(self.min_volume_ml, voxel_volume_ml)
+        chosen = self.min_volume_ml
+        return min_voxels_for_volume(DEFAULT_MIN_VOLUME_ML if chosen is None else chosen, voxel_volume_ml)
+
+    def for_model(self, model: Model) -> SegmentationSettings:
+        """The same with the smallest volume that holds for a model."""
+        volumes = (self.min_volume_ml, model.min_volume_ml, DEFAULT_MIN_VOLUME_ML)
+        return replace(self, min_volume_ml=next(volume for volume in volumes if volume is not None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +102,8 @@ def segment(
         model = boxed_bundle(has_ct=study.ct is not None)
     if not isinstance(model, Model):
         model = load_model(Path(model))
-    return segmentation_of(study, predict(study, model, settings.prediction, on_tile), settings)
+    prediction = predict(study, model, settings.prediction, on_tile)
+    return segmentation_of(study, prediction, settings.for_model(model))
 
 
 def segmentation_of(study: Study, prediction: Prediction, settings: SegmentationSettings) -> Segmentation:

@@ -37,6 +37,15 @@ def test_what_was_written_is_read(folder: Path, plan: Plan) -> None:
     assert len(bundle.own_sha256) == 64
 
 
+def test_a_weight_that_cannot_be_is_refused(folder: Path, plan: Plan) -> None:
+    write_bundle_file(folder, (BundleMember(plan, {"0": "network.onnx"}, weight=2.5),), CARD)
+    assert Bundle.open(folder).members[0].weight == 2.5
+    for weight in (0.0, -1.0, float("inf")):
+        write_bundle_file(folder, (BundleMember(plan, {"0": "network.onnx"}, weight=weight),), CARD)
+        with pytest.raises(ModelError, match="weight"):
+            Bundle.open(folder)
+
+
 def test_any_changed_byte_is_refused(folder: Path) -> None:
     chance = random.Random(0)
     for name in ("network.onnx", BUNDLE_FILE):

@@ -23,7 +23,10 @@ def challenge(
     source: Path = typer.Option(..., "--input", help="Folder with images/ct/*.mha and images/pet/*.mha."),
     output: Path = typer.Option(..., "--output", help=_OUTPUT_HELP),
     model: Path | None = typer.Option(
-        None, "--model", "-m", help="A bundle, a run, or any nnU-Net v2 model folder."
+        None,
+        "--model",
+        "-m",
+        help="A bundle, a run, or any nnU-Net v2 model folder.  [default: the model in the box]",
     ),
 ) -> None:
     """Segment one study as the autoPET challenge asks for it: a PET in SUV, and a CT on its grid.

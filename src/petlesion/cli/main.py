@@ -13,6 +13,7 @@ from petlesion.cli import (
     cohort,
     convert,
     demo,
+    ensemble,
     evaluate,
     experiment,
     experiment_tables,
@@ -60,6 +61,7 @@ app.add_typer(experiment.app)
 app.add_typer(model.app)
 experiment.app.command()(experiment_tables.compare)
 experiment.app.command()(experiment_tables.figure)
+experiment.app.command()(ensemble.ensemble)
 app.command()(demo.demo)
 app.command()(segment.segment)
 app.command()(challenge.challenge)

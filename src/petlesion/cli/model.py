@@ -129,12 +129,15 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
 def _fact_rows(bundle: Bundle) -> list[tuple[str, str]]:
     card = bundle.card
     rows = [("name", card.name), ("trained on", card.training_data), ("licence", card.licence)]
+    if card.min_volume_ml is not None:
+        rows.append(("smallest lesion", f"{card.min_volume_ml:g} mL"))
     rows += [(f"score: {key}", str(value)) for key, value in card.scores.items()]
     for member in bundle.members:
         plan = member.plan
         rows += [
             ("channels", ", ".join(plan.channels)),
             ("folds", ", ".join(member.networks)),
+            ("weight", f"{member.weight:g}"),
             ("patch (z, y, x)", " × ".join(str(n) for n in plan.patch_size)),
             ("spacing (z, y, x)", " × ".join(f"{length:g}" for length in plan.spacing_mm) + " mm"),
             ("orientation", plan.orientation),

@@ -38,7 +38,7 @@ def segment(
     folds: str | None = typer.Option(None, "--folds", help="Folds to average, such as 0,1. [default: all]"),
     min_size: int | None = typer.Option(None, "--min-size", min=0, help="Remove components below VOXELS."),
     min_volume: float | None = typer.Option(
-        None, "--min-volume", min=0.0, help="Remove components below ML. [default: 0.124]"
+        None, "--min-volume", min=0.0, help="Remove components below ML. [default: the model's own, or 0.124]"
     ),
     probability: bool = typer.Option(False, "--probability", help="Write probability.nii.gz too."),
     png: bool = typer.Option(False, "--png", help="Write projections.png too."),
@@ -68,13 +68,13 @@ def segment(
     from petlesion.intake import IntakeOptions, find_studies
     from petlesion.io.atomic import check_place
     from petlesion.outputs import OutputSettings
-    from petlesion.pipeline import DEFAULT_MIN_VOLUME_ML, SegmentationSettings
+    from petlesion.pipeline import SegmentationSettings
 
     if min_size is not None and min_volume is not None:
         raise UsageError("--min-size and --min-volume are two measures of one thing; give one of them")
     settings = SegmentationSettings(
         min_voxels=min_size,
-        min_volume_ml=DEFAULT_MIN_VOLUME_ML if min_volume is None else min_volume,
+        min_volume_ml=min_volume,
         prediction=PredictionSettings(tiles, step, mirror),
     )
     outputs = OutputSettings(probability, png, gif, _segments(dicom_seg, per_lesion, fractional))
@@ -137,9 +137,8 @@ class _Models:
         from petlesion.inference.predict import load_model
         from petlesion.outputs import RunFacts
 
-        return RunFacts(
-            load_model(path, self.folds, self.device, self.precision), self.settings, self.outputs
-        )
+        model = load_model(path, self.folds, self.device, self.precision)
+        return RunFacts(model, self.settings.for_model(model), self.outputs)
 
 
 def _from_box(*, has_ct: bool) -> Path:

@@ -212,8 +212,9 @@ def _as_array(
 def _mean(values: Floats) -> Floats:
     """Mean of each row without NaN; 0 where nothing else is there, as that is so in every row alike."""
     present = np.isfinite(values)
-    total: Floats = np.where(present, values, 0.0).sum(axis=1)
-    return total / np.maximum(present.sum(axis=1), 1)
+    total = np.where(present, values, 0.0).sum(axis=1)
+    mean: Floats = total / np.maximum(present.sum(axis=1), 1)
+    return mean
 
 
 def _inner_folds(studies: Sequence[HeldOutStudy]) -> npt.NDArray[np.int64]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from petlesion.errors import UsageError
 from petlesion.evaluation.compare import SCORINGS, Difference, ScoredRun
+from petlesion.evaluation.ensembles import Selection
 from petlesion.evaluation.summary import Average, Summary
 from petlesion.experiments import PUBLISHED, Experiment, PublishedRow, PublishedScores
 
@@ -90,6 +91,21 @@ def experiments_table(runs: Sequence[ScoredRun], patients: Mapping[str, str] | N
     return Table(
         tuple(columns), tuple(rows), tuple(f"{title}: {note}" for title, note in notes.items() if note)
     )
+
+
+def ensembles_table(selection: Selection) -> Table:
+    """One row per member, combination, best weights and what is picked, scored where nothing was chosen."""
+    columns = ("average of", "min mL", *(METRIC_TITLES[metric] for metric in _TABLE_2_AVERAGES))
+    rows = []
+    for line in selection.lines:
+        name = line.name if line.name == line.chosen.name else f"{line.name}: {line.chosen.name}"
+        summary = selection.summary(line)
+        rows.append((name, f"{line.min_volume_ml:g}", *(getattr(summary, m) for m in _TABLE_2_AVERAGES)))
+    notes = (
+        "Weights and sizes are those chosen on all held-out studies; each patient is scored with what "
+        "was chosen without them.",
+    )
+    return Table(columns, tuple(rows), notes)
 
 
 def differences_table(differences: Sequence[Difference]) -> Table:

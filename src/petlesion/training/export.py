@@ -42,17 +42,20 @@ class ExportRequest:
     """What goes into a bundle: model folders, each a member, and what to say of them.
 
     `folds` and `orientation` as in `open_model_folder`. Without `mirrored`, prediction does not average
-    mirrored passes unless it is asked to, though training mirrored.
+    mirrored passes unless it is asked to, though training mirrored. `weights` are the members' shares in the
+    mean of their probabilities, equal ones by default.
     """
 
     folders: Sequence[Path]
     folds: Sequence[str] | None = None
     orientation: str | None = None
     mirrored: bool = True
+    weights: Sequence[float] | None = None
     name: str | None = None
     training_data: str | None = None
     licence: str = "not stated"
     scores: dict[str, Any] = field(default_factory=dict)
+    min_volume_ml: float | None = None
 
 
 def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
@@ -73,7 +76,8 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
                 samples[Path(names[fold]).stem] = probe_sample(expected)
             cases |= {names[fold]: digests for fold, digests in trained_on(folder.path, names).items()}
             plan = folder.plan if request.mirrored else replace(folder.plan, mirror_axes=())
-            members.append(BundleMember(plan, names, _trained_as(folder)))
+            weight = request.weights[index] if request.weights else 1.0
+            members.append(BundleMember(plan, names, _trained_as(folder), weight))
         np.savez_compressed(target / PROBE_FILE, **samples)  # type: ignore[arg-type]
         write_training_cases(target, cases)
         write_bundle_file(target, tuple(members), _card(request, folders))
@@ -176,4 +180,5 @@ def _card(request: ExportRequest, folders: Sequence[ModelFolder]) -> ModelCard:
         training_data=request.training_data or "; ".join(datasets),
         licence=request.licence,
         scores=request.scores,
+        min_volume_ml=request.min_volume_ml,
     )

@@ -1,0 +1,189 @@
+"""petlesion experiment ensemble: which runs to average, with which weights, chosen in cross-validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from petlesion.cli.batch import try_all
+from petlesion.cli.console import print_json, say
+from petlesion.cli.predict import PROBABILITIES, RECORD, check_unseen, held_out_tasks
+from petlesion.cli.tables import FORMAT_OPTION, JSON_OPTION, show_table
+from petlesion.errors import CohortError
+
+if TYPE_CHECKING:
+    from petlesion.cohort.layout import Cohort
+    from petlesion.evaluation.compare import Difference
+    from petlesion.evaluation.ensembles import Combination, HeldOutStudy, Scored, Selection
+    from petlesion.model.bundle import Bundle
+
+_PREDICTIONS = Path("cross_validation", "predictions")
+
+
+def ensemble(
+    runs: list[Path] = typer.Argument(
+        ..., metavar="RUN...", help="Two to six runs of other input or architecture, of the same folds."
+    ),
+    cohort: Path = typer.Argument(..., help="Folder of the cohort that they were trained on."),
+    output: Path = typer.Option(..., "-o", "--output", help="Folder of the bundle of what is picked."),
+    name: str | None = typer.Option(None, "--name", help="The model's name.  [default: what is picked]"),
+    licence: str = typer.Option("not stated", "--licence", help="Under which licence it may be used."),
+    style: str = FORMAT_OPTION,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Pick the best average of several runs on held-out studies, and write it as one bundle.
+
+    Each run is to have RUN/cross_validation/predictions of petlesion predict --held-out --probabilities. What
+    is reported of a choice comes from studies that had no part in it; the test set is not looked at.
+    """
+    from petlesion.cohort.layout import Cohort
+    from petlesion.evaluation.ensembles import all_combinations, select
+    from petlesion.evaluation.tables import differences_table, ensembles_table
+    from petlesion.io.atomic import check_place
+
+    opened = Cohort.open(cohort)
+    names = _names_of(runs)
+    candidates = all_combinations(names)
+    check_place(output)
+    members = _same_folds([_open_member(run, opened) for run in runs])
+    selection = select(candidates, _read_studies(opened, members, candidates))
+    if as_json:
+        print_json([_as_json(selection, line) for line in selection.lines])
+    else:
+        show_table(ensembles_table(selection), style)
+        print()
+        show_table(differences_table(_differences(selection)), style)
+    bundle = _export(members, selection, output, name, licence)
+    say(f"{output}: {selection.picked.chosen.name}, {bundle.size_bytes / 1e6:.1f} MB")
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A run with the probabilities of the studies that some of its folds' networks have not seen."""
+
+    run: Path
+    folds: tuple[str, ...]
+    case_ids: tuple[str, ...]
+
+    def probability_path(self, case_id: str) -> Path:
+        return self.run / _PREDICTIONS / PROBABILITIES / f"{case_id}.nii.gz"
+
+
+def _names_of(runs: Sequence[Path]) -> list[str]:
+    """By what the runs differ: their inputs, else their experiments, else both, else their folders."""
+    from petlesion.evaluation.compare import read_experiment
+
+    experiments = [read_experiment(run) for run in runs]
+    for names in (
+        [experiment.input for experiment in experiments],
+        [experiment.name for experiment in experiments],
+        [f"{experiment.name} {experiment.input}" for experiment in experiments],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    return [str(run) for run in runs]
+
+
+def _open_member(run: Path, cohort: Cohort) -> _Member:
+    """Check that a run's predictions are its own, and that it was trained on none of their studies."""
+    from petlesion.inference.predict import load_model
+
+    predictions = run / _PREDICTIONS
+    again = (
+        f"run petlesion predict {run} {cohort.folder} --held-out --probabilities -o {predictions}, "
+        "into an empty folder"
+    )
+    try:
+        record = json.loads((predictions / RECORD).read_text(encoding="utf-8"))
+        weights, held_out, (folds,) = record["weights_sha256"], record["held_out"], record["folds"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CohortError(f"{predictions} holds no predictions of the run; {again}") from None
+    model = load_model(run, folds, device="cpu")
+    if weights != model.fingerprint or not held_out:
+        raise CohortError(
+            f"{predictions} is not what the run, as it is now, makes of held-out studies; {again}"
+        )
+    tasks = list(held_out_tasks(cohort, model))
+    check_unseen(cohort, model, tasks)
+    member = _Member(run, tuple(folds), tuple(task.case_id for task in tasks))
+    missing = [case_id for case_id in member.case_ids if not member.probability_path(case_id).is_file()]
+    if missing:
+        raise CohortError(f"{member.probability_path(missing[0])} is missing; {again}")
+    return member
+
+
+def _same_folds(members: list[_Member]) -> list[_Member]:
+    first = members[0]
+    for other in members[1:]:
+        if other.folds != first.folds:
+            raise CohortError(
+                f"{first.run} has predicted the folds {', '.join(first.folds)} and {other.run} the folds "
+                f"{', '.join(other.folds)}; predict the same ones"
+            )
+    return members
+
+
+def _read_studies(
+    cohort: Cohort, members: Sequence[_Member], candidates: Sequence[Combination]
+) -> list[HeldOutStudy]:
+    """Read each study's probabilities and keep what the candidates' masks share with its reference."""
+    from petlesion.evaluation.ensembles import HeldOutStudy, overlaps_with
+    from petlesion.io.nifti import read_mask, read_volume
+
+    patients = {case.case_id: case.patient_id for case in cohort.cases}
+    studies: list[HeldOutStudy] = []
+
+    def work(case_id: str) -> None:
+        probabilities = [read_volume(member.probability_path(case_id)) for member in members]
+        overlaps = overlaps_with(probabilities, read_mask(cohort.label_path(case_id)), candidates)
+        studies.append(HeldOutStudy(case_id, patients[case_id], overlaps))
+
+    try_all("combining", [(case_id, case_id) for case_id in members[0].case_ids], work).end()
+    return studies
+
+
+def _differences(selection: Selection) -> list[Difference]:
+    return [
+        difference
+        for line in selection.lines
+        if line is not selection.best_member
+        for difference in selection.differences(line)
+    ]
+
+
+def _as_json(selection: Selection, line: Scored) -> dict[str, Any]:
+    return {
+        "name": line.name,
+        "chosen": line.chosen.name,
+        "weights": list(line.chosen.weights),
+        "min_volume_ml": line.min_volume_ml,
+        **selection.summary(line).as_json(),
+        "differences": [difference.as_json() for difference in selection.differences(line)],
+    }
+
+
+def _export(
+    members: Sequence[_Member], selection: Selection, output: Path, name: str | None, licence: str
+) -> Bundle:
+    """Write the runs that are picked, with their weights and smallest size, as the members of a bundle."""
+    from petlesion.training.export import ExportRequest, export_model
+
+    picked = selection.picked
+    chosen = [members[index] for index in picked.chosen.members]
+    return export_model(
+        ExportRequest(
+            folders=[member.run for member in chosen],
+            folds=chosen[0].folds,
+            weights=[picked.chosen.weights[index] for index in picked.chosen.members],
+            min_volume_ml=picked.min_volume_ml,
+            name=name or picked.chosen.name,
+            licence=licence,
+            scores=selection.summary(picked).as_json(),
+        ),
+        output,
+    )
