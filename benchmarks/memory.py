@@ -6,7 +6,8 @@
 The first way segments simulated studies of 400 × 400 voxels with the paper's network (128³ patches,
 32 … 320 features), each in a process of its own that also reads the images and writes the report. Tiles lie a
 whole patch apart, which saves time and takes the same memory. The second segments so many copies of
-a study in one process, with a smaller network, and prints each one's time and the memory in use after it.
+a small study in one process, with a small network, and prints what each one took, in seconds and in seconds
+of the processor, which other programs disturb less, and the memory in use after it.
 Weights are random with a last bias that lets them find nothing: what many lesions take is measured by
 benchmarks/report.py.
 """
@@ -28,19 +29,22 @@ from machine import describe
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the model folders are the tests' own
 
 SPACING_MM = (3.0, 2.0364, 2.0364)
-COARSE_MM = (6.0, 4.0728, 4.0728)
-PAPER, SMALLER = (32, 64, 128, 256, 320, 320), (8, 16, 32, 64)
+COARSE_MM, COARSE_SLICES = (8.0, 8.0, 8.0), 120
+PAPER, SMALL = (32, 64, 128, 256, 320, 320), (8, 16, 32)
 NOTHING = -20.0
 SEED = 16
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one process: seconds, highest memory in GB, and memory in use (GB) by study when it was finished."""
+    """Of one process: seconds, highest memory in GB, and its state whenever a study was finished.
+
+    A state holds the seconds since the start, the processor's seconds, and the memory in use in GB.
+    """
 
     seconds: float
     peak_gb: float
-    finished: list[tuple[float, float]]
+    states: list[tuple[float, float, float]]
 
 
 def write_study(folder: Path, spacing_mm: tuple[float, float, float], slices: int) -> None:
@@ -79,23 +83,25 @@ def segment(studies: Path, bundle: Path, out: Path, *options: str) -> Outcome:
     command = [sys.executable, "-m", "petlesion", "segment", str(studies), "-m", str(bundle), "-o", str(out)]
     started = time.perf_counter()
     process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
-    finished: list[tuple[float, float]] = []
+    states: list[tuple[float, float, float]] = []
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             break
-        if len(list(out.glob("*/run.json"))) > len(finished):
-            finished.append((time.perf_counter() - started, memory_in_use_gb(process.pid)))
+        if len(list(out.glob("*/run.json"))) > len(states):
+            states.append((time.perf_counter() - started, *processor_and_memory(process.pid)))
         time.sleep(0.05)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, "petlesion segment failed"
-    return Outcome(time.perf_counter() - started, usage.ru_maxrss / 1e6, finished)
+    return Outcome(time.perf_counter() - started, usage.ru_maxrss / 1e6, states)
 
 
-def memory_in_use_gb(pid: int) -> float:
-    """What the process holds now."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
+def processor_and_memory(pid: int) -> tuple[float, float]:
+    """Seconds of the processor that a process has taken, and GB that it holds now."""
+    folder = Path(f"/proc/{pid}")
+    ticks = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
+    pages = int((folder / "statm").read_text(encoding="ascii").split()[1])
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
 def measure_peaks(work: Path, slices: list[int], precisions: list[str], windows: list[str]) -> None:
@@ -117,24 +123,24 @@ def measure_peaks(work: Path, slices: list[int], precisions: list[str], windows:
 
 def measure_growth(work: Path, studies: int) -> None:
     """Print time and memory after each of so many copies of a study."""
-    in_own_process("write_bundle", work, SMALLER, 64)
+    in_own_process("write_bundle", work, SMALL, 32)
     first = work / "studies" / "study-01"
-    in_own_process("write_study", first, COARSE_MM, 163)
+    in_own_process("write_study", first, COARSE_MM, COARSE_SLICES)
     for number in range(2, studies + 1):
         copy = work / "studies" / f"study-{number:02d}"
         copy.mkdir()
         for file in first.iterdir():
             os.link(file, copy / file.name)
-    found = segment(work / "studies", work / "bundle-64", work / "out")
-    ends, memory = zip(*found.finished, strict=True)
-    seconds = np.diff((0.0, *ends))
-    for number, (spent, used) in enumerate(zip(seconds, memory, strict=True), start=1):
-        print(f"study {number:2d}: {spent:6.2f} s, {used:.2f} GB in use")
-    middle = len(seconds) // 2
-    early, late = np.median(seconds[1:middle]), np.median(seconds[middle:])
-    print(f"median of studies 2 to {middle}: {early:.2f} s, of the rest: {late:.2f} s")
+    found = segment(work / "studies", work / "bundle-32", work / "out")
+    ends, processor, memory = (np.array(values) for values in zip(*found.states, strict=True))
+    seconds, worked = np.diff(ends, prepend=0), np.diff(processor, prepend=0)
+    for number, facts in enumerate(zip(seconds, worked, memory, strict=True), start=1):
+        print("study {:2d}: {:6.2f} s, {:6.2f} s of the processor, {:.3f} GB in use".format(number, *facts))
+    middle = len(worked) // 2
+    early, late = np.median(worked[1:middle]), np.median(worked[middle:])
+    print(f"median of studies 2 to {middle}: {early:.2f} s of the processor, of the rest: {late:.2f} s")
     print(
-        f"in use after the second {memory[1]:.2f} GB, the last {memory[-1]:.2f} GB; peak {found.peak_gb:.2f}"
+        f"in use after the second {memory[1]:.3f} GB, the last {memory[-1]:.3f} GB; peak {found.peak_gb:.3f}"
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from petlesion.inference.overlap import Overlap
 
 
-def test_the_next_is_prepared_and_the_last_is_written_meanwhile() -> None:
+def test_the_last_is_written_and_then_the_next_prepared_meanwhile() -> None:
     prepared = [threading.Event() for _ in range(3)]
     written: list[int] = []
     wait_for_write = threading.Event()
@@ -25,7 +25,9 @@ def test_the_next_is_prepared_and_the_last_is_written_meanwhile() -> None:
     overlap.write(lambda: write(0))
     assert overlap.take(1) == 10
     assert written == []
+    assert not prepared[2].wait(0.1)
     wait_for_write.set()
+    assert prepared[2].wait(5)
     overlap.write(lambda: write(1))
     assert written[:1] == [0]
     overlap.finish()

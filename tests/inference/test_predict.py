@@ -31,7 +31,8 @@ FULL = PredictionSettings(tiles="full")
         Recipe(patch=(48, 32, 64)),
         Recipe(channels=("PET",), schemes=("CTNormalization",)),
         Recipe(mirror_axes=(0, 2)),
-        Recipe(folds=("0", "3", "all")),
+        Recipe(folds=("0", "1", "2", "3", "4")),
+        Recipe(folds=("0", "all"), mirror_axes=(0, 1, 2)),
     ],
     ids=[
         "as it is",
@@ -41,7 +42,8 @@ FULL = PredictionSettings(tiles="full")
         "smaller than a patch",
         "PET alone",
         "mirrored",
-        "three folds",
+        "five folds",
+        "folds mirrored",
     ],
 )
 def test_full_tiles_with_random_weights_are_stock_nnunets(
@@ -70,6 +72,20 @@ def test_full_tiles_with_trained_weights_are_stock_nnunets(
         assert stock.any()
         assert (found == stock).mean() >= 0.9999
         assert 2 * (found & stock).sum() / (found.sum() + stock.sum()) >= 0.999
+
+
+def test_the_papers_network_gives_stock_nnunets_labels(tmp_path: Path) -> None:
+    """Its six stages and features, on patches of 64 voxels in place of 128 to save time."""
+    study = make_phantom((30, 60, 70))
+    recipe = Recipe(patch=(64, 64, 64), features=(32, 64, 128, 256, 320, 320))
+    folder = write_model_folder(tmp_path / "model", recipe)
+    with sums_in_float32():
+        mask, probability = stock_prediction(folder, study)
+    assert 0.001 < mask.mean() < 0.999
+    bundle = export_model(ExportRequest([folder]), tmp_path / "bundle")
+    found = predict(study, load_model(bundle.path, precision="float32"), FULL).probability.array
+    assert ((found > 0.5) == mask).mean() >= 0.9999
+    np.testing.assert_allclose(found, probability, atol=1e-3)
 
 
 def test_no_mirror_overrides_the_training(tmp_path: Path, known_study: Study) -> None:

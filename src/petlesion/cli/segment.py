@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,14 +200,15 @@ class _Job:
             on_tile = _tile_display(displays) if self.shows_tiles else _ignore_tile
             prediction = predict_prepared(inputs.prepared, on_tile)
         segmentation = segmentation_of(inputs.study, prediction, inputs.facts.settings)
-        return partial(self._write, source, ready, inputs, segmentation)
+        result = _Result(inputs.images, segmentation, inputs.facts)
+        return partial(self._write, source, replace(ready, inputs=None), result)
 
-    def _write(self, source: StudySource, ready: _Ready, inputs: _Inputs, segmentation: Segmentation) -> None:
+    def _write(self, source: StudySource, ready: _Ready, result: _Result) -> None:
         from petlesion.io.atomic import atomic_folder
         from petlesion.outputs import write_outputs
 
         with atomic_folder(ready.folder) as temporary:
-            record = write_outputs(temporary, segmentation, inputs.images, inputs.facts, ready.mark)
+            record = write_outputs(temporary, result.segmentation, result.images, result.facts, ready.mark)
         for warning in record["warnings"]:
             say(f"{source.name}: {warning}")
         self._note(source, ready, record, _in_words(record["lesions"]))
@@ -228,6 +229,15 @@ class _Inputs:
     images: SourceImages
     study: Study
     prepared: PreparedStudy
+    facts: RunFacts
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What is written of a study; what its networks took is free again by then."""
+
+    images: SourceImages
+    segmentation: Segmentation
     facts: RunFacts
 
 

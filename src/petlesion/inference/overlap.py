@@ -12,10 +12,10 @@ P = TypeVar("P")
 
 
 class Overlap(Generic[T, P]):
-    """Prepares the next item and writes the last one while its user computes the current one.
+    """Writes the last item and then prepares the next one while its user computes the current one.
 
-    At most one item is prepared ahead and one is being written, so that memory does not grow. As a context
-    it waits at its end until all is written, unless it was interrupted (Ctrl-C): the threads are daemons.
+    One after the other, so that no more than two items are in memory. As a context it waits at its end until
+    all is written, unless it was interrupted (Ctrl-C): the threads are daemons.
     """
 
     def __init__(self, items: Sequence[T], prepare: Callable[[T], P]) -> None:
@@ -32,7 +32,7 @@ class Overlap(Generic[T, P]):
             self.finish()
 
     def take(self, index: int) -> P:
-        """What `prepare` makes of an item, and begin with the next one. Raises what `prepare` raised."""
+        """What `prepare` makes of an item; the next one follows. Raises what `prepare` raised."""
         if self._ahead is not None and self._ahead[0] == index:
             current = self._ahead[1]
         else:
@@ -55,7 +55,13 @@ class Overlap(Generic[T, P]):
             wait([self._writing])
 
     def _begin(self, index: int) -> Future[P]:
-        return _in_background(lambda: self._prepare(self._items[index]))
+        writing = [] if self._writing is None else [self._writing]
+
+        def work() -> P:
+            wait(writing)
+            return self._prepare(self._items[index])
+
+        return _in_background(work)
 
 
 def _in_background(work: Callable[[], T]) -> Future[T]:
