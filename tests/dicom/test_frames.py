@@ -1,7 +1,10 @@
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from highdicom.legacy import LegacyConvertedEnhancedPETImage
 from pydicom.dataset import FileDataset
 
 from petlesion.dicom.files import find_dicom, read_header
@@ -9,7 +12,15 @@ from petlesion.dicom.series import Stack, group_series, read_volume, stack
 from petlesion.dicom.suv import suv_conversion
 from petlesion.errors import SeriesError
 from petlesion.intake import find_studies, read_source, to_study
-from tests.dicom.builders import SeriesSpec, body_images, ct_spec, enhanced_dataset, pet_spec, write_series
+from tests.dicom.builders import (
+    ROOT,
+    SeriesSpec,
+    body_images,
+    ct_spec,
+    enhanced_dataset,
+    pet_spec,
+    write_series,
+)
 from tests.dicom.test_suv import average, decayed
 
 
@@ -70,6 +81,35 @@ def test_the_decay_reference_of_an_enhanced_pet_is_stated(tmp_path: Path) -> Non
 def test_suv_of_an_enhanced_object_given_whole() -> None:
     dataset = enhanced_dataset(body_images()[0], SeriesSpec(slope=2.0))
     assert suv_conversion([dataset]).factors == pytest.approx([decayed(3600)])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pet_spec(),
+        SeriesSpec(
+            slope=30.0,
+            header={
+                "RescaleSlope": [str(10 + z) for z in range(12)],
+                "AcquisitionTime": [f"11{z:02d}00" for z in range(12)],
+                "FrameReferenceTime": [str(60_000 * z) for z in range(12)],
+                "SeriesTime": "150000",
+            },
+        ),
+    ],
+)
+def test_a_legacy_converted_pet_is_its_single_slices(tmp_path: Path, spec: SeriesSpec) -> None:
+    paths = write_series(tmp_path / "single", body_images()[0], spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        slices = [pydicom.dcmread(path) for path in paths]
+        converted = LegacyConvertedEnhancedPETImage(slices, f"{ROOT}.51", 1, f"{ROOT}.52", 1)
+        save(converted, tmp_path / "converted" / "pet.dcm")
+    single, legacy = stacked(tmp_path / "single"), stacked(tmp_path / "converted")
+    expected, found = suv_conversion(single.headers), suv_conversion(legacy.headers)
+    assert found == expected
+    volumes = [read_volume(one, two.factors) for one, two in ((single, expected), (legacy, found))]
+    np.testing.assert_array_equal(volumes[0].array, volumes[1].array)
 
 
 def test_an_enhanced_study(tmp_path: Path) -> None:

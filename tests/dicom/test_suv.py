@@ -206,7 +206,15 @@ def test_reference_times_that_say_nothing_leave_the_acquisition_time(reference: 
         pet_header(SeriesTime="140000", AcquisitionTime=time, FrameReferenceTime=reference)
         for time in ("110000", "110300")
     ]
-    assert suv_conversion(beds).factors == pytest.approx([decayed(3600), decayed(3780)])
+    conversion = suv_conversion(beds)
+    assert conversion.factors == pytest.approx([decayed(3600), decayed(3780)])
+    assert "each bed's AcquisitionTime" in conversion.warnings[0]
+    assert suv_conversion(beds[:1]).warnings == ()
+
+
+def test_without_any_moment_of_the_scan() -> None:
+    with pytest.raises(SuvError, match=r"0008,0031.*0008,0032"):
+        factor(SeriesDate=None, AcquisitionDate=None)
 
 
 def test_decay_factor_tells_that_ge_counts_from_the_start_of_the_frame() -> None:

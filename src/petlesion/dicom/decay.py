@@ -238,10 +238,15 @@ def _start_references(
         return [private[0]] * len(frames), private[1]
     if len(acquisitions) < len(frames):
         raise SuvError(
-            "SeriesTime (0008,0031) is no decay reference and AcquisitionTime (0008,0032) is absent; enter "
-            "when the acquisition began"
+            "neither SeriesDate and SeriesTime (0008,0031) nor AcquisitionDate and AcquisitionTime "
+            "(0008,0032) tell the decay reference; enter when the acquisition began"
         )
     if not _reference_times_are_usable(frames):
+        if len(set(acquisitions)) > 1:
+            warnings.append(
+                "SeriesTime (0008,0031) and FrameReferenceTime (0054,1300) are no decay reference, and each "
+                "bed's AcquisitionTime was taken; check that the scanner corrects each bed to its own start"
+            )
         return acquisitions, "AcquisitionDate and AcquisitionTime"
     if _is_ge(datasets[0]) and _counts_from_frame_start(frames, half_life_s):
         return [_shifted(frame, -(frame.reference_s or 0.0)) for frame in frames], (
