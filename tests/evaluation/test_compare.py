@@ -18,7 +18,7 @@ from tests.evaluation.paper import ON_PAPER
 def scored(count: int, seed: int, shift: float = 0.0) -> list[StudyMetrics]:
     noise = np.random.default_rng(seed).uniform(0.3, 0.6, count)
     return [
-        StudyMetrics(f"case{i}", 1.0, 1.0, float(value + shift), float(value), float(2 * value), 1, 1)
+        StudyMetrics(f"case{i}", 1.0, 1.0, float(value + shift), value, 2 * value, 1, int(100 * value))
         for i, value in enumerate(noise)
     ]
 
@@ -41,7 +41,7 @@ def test_the_differences_are_those_of_scipy(tmp_path: Path) -> None:
         ]
     )
     differences = compare_runs(*runs)
-    assert [d.scoring for d in differences] == ["cross_validation"] * 3
+    assert [d.scoring for d in differences] == ["cross_validation"] * 4
     assert (differences[0].first, differences[0].second) == ("b", "d")
     for difference in differences:
         change = np.array(
@@ -68,10 +68,11 @@ def test_only_common_studies_with_a_value_in_both_count(tmp_path: Path) -> None:
             make_run(tmp_path / "d", "d", test=[*better[1:], scored(1, 0)[0]]),
         ]
     )
-    dice, false_positive, false_negative = compare_runs(*runs)
+    dice, false_positive, false_negative, components = compare_runs(*runs)
     assert (dice.studies, dice.mean) == (1, pytest.approx(0.1))
     assert (false_positive.studies, false_positive.p_value) == (3, 1.0)
     assert false_negative.studies == 1
+    assert (components.metric, components.studies, components.mean) == ("predicted_components", 3, 0)
 
 
 def test_runs_without_a_common_study_are_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from petlesion.evaluation.ensembles import (
     select,
 )
 from petlesion.evaluation.metrics import evaluate_masks
+from petlesion.evaluation.tables import ensembles_table, render
 from petlesion.volume import Volume
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
@@ -109,6 +110,9 @@ def test_two_members_that_err_at_different_places_are_picked_together() -> None:
     assert dice["c"] == dice["a + b + c"] == 0
     assert dice["a + b"] == dice["picked of all"] == 1
     assert selection.best_member.name in ("a", "b")
+    written = render(ensembles_table(selection), "csv").splitlines()
+    assert written[0].startswith("average_of,min_ml,dice,dice_ci95_low,dice_ci95_high,fn_ml")
+    assert written[-1].startswith("picked of all: a + b,0,1")
     found = {difference.metric: difference for difference in selection.differences(selection.picked)}
     assert found["dice"].mean == pytest.approx(1 / 3) and found["dice"].studies == 12
     assert found["dice"].ci95 == pytest.approx((1 / 3, 1 / 3))

@@ -18,7 +18,6 @@ from petlesion.errors import CohortError
 
 if TYPE_CHECKING:
     from petlesion.cohort.layout import Cohort
-    from petlesion.evaluation.compare import Difference
     from petlesion.evaluation.ensembles import Combination, HeldOutStudy, Scored, Selection
     from petlesion.model.bundle import Bundle
 
@@ -57,7 +56,8 @@ def ensemble(
     else:
         show_table(ensembles_table(selection), style)
         print()
-        show_table(differences_table(_differences(selection)), style)
+        differences = [one for line in selection.lines for one in selection.differences(line)]
+        show_table(differences_table(differences), style)
     bundle = _export(members, selection, output, name, licence)
     say(f"{output}: {selection.picked.chosen.name}, {bundle.size_bytes / 1e6:.1f} MB")
 
@@ -94,10 +94,7 @@ def _open_member(run: Path, cohort: Cohort) -> _Member:
     from petlesion.inference.predict import load_model
 
     predictions = run / _PREDICTIONS
-    again = (
-        f"run petlesion predict {run} {cohort.folder} --held-out --probabilities -o {predictions}, "
-        "into an empty folder"
-    )
+    again = f"run petlesion predict {run} {cohort.folder} --held-out --probabilities -o {predictions}"
     try:
         record = json.loads((predictions / RECORD).read_text(encoding="utf-8"))
         weights, held_out, (folds,) = record["weights_sha256"], record["held_out"], record["folds"]
@@ -106,7 +103,8 @@ def _open_member(run: Path, cohort: Cohort) -> _Member:
     model = load_model(run, folds, device="cpu")
     if weights != model.fingerprint or not held_out:
         raise CohortError(
-            f"{predictions} is not what the run, as it is now, makes of held-out studies; {again}"
+            f"{predictions} is not what the run, as it is now, makes of held-out studies; "
+            f"remove it and {again}"
         )
     tasks = list(held_out_tasks(cohort, model))
     check_unseen(cohort, model, tasks)
@@ -145,15 +143,6 @@ def _read_studies(
 
     try_all("combining", [(case_id, case_id) for case_id in members[0].case_ids], work).end()
     return studies
-
-
-def _differences(selection: Selection) -> list[Difference]:
-    return [
-        difference
-        for line in selection.lines
-        if line is not selection.best_member
-        for difference in selection.differences(line)
-    ]
 
 
 def _as_json(selection: Selection, line: Scored) -> dict[str, Any]:

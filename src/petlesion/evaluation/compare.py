@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ from petlesion.experiments import Experiment
 # Where a run keeps its scores: <run>/<scoring>/metrics.csv, beside <run>/<scoring>/predictions/.
 SCORINGS = ("cross_validation", "test")
 METRICS_NAME = "metrics.csv"
+COMPARED: Mapping[str, Callable[[StudyMetrics], float | None]] = {
+    **METRICS,
+    "predicted_components": lambda row: row.predicted_components,
+}
 EXPERIMENT_NAME = "experiment.json"
 
 
@@ -121,7 +125,7 @@ def compare_rows(
         )
     groups = patient_groups([row.case_id for row, _ in pairs], patients)
     differences = []
-    for metric, value in METRICS.items():
+    for metric, value in COMPARED.items():
         change = np.array([_or_nan(value(other)) - _or_nan(value(row)) for row, other in pairs])
         if np.isfinite(change).any():
             facts = _paired_statistics(change, groups)

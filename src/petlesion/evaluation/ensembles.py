@@ -96,8 +96,10 @@ class Selection:
         return summarize(line.rows, self.patients)
 
     def differences(self, line: Scored) -> list[Difference]:
-        """A line's metrics less those of the best single member, study by study."""
+        """A line's metrics less those of the best single member, study by study; none of that one itself."""
         best = self.best_member
+        if line is best:
+            return []
         return compare_rows((best.name, line.name), SCORING, (best.rows, line.rows), self.patients)
 
 

@@ -19,6 +19,7 @@ METRIC_TITLES: Mapping[str, str] = {
     "dice": "Dice",
     "false_positive_volume_ml": "FP mL",
     "false_negative_volume_ml": "FN mL",
+    "predicted_components": "components",
 }
 _AVERAGES = ("dice", "false_positive_volume_ml", "false_negative_volume_ml")
 _TABLE_2_AVERAGES = ("dice", "false_negative_volume_ml", "false_positive_volume_ml")
