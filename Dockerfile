@@ -16,14 +16,13 @@ RUN groupadd --gid 1000 petlesion \
     && useradd --uid 1000 --gid petlesion --no-create-home --home-dir /nonexistent petlesion \
     && mkdir /input /output \
     && chown petlesion:petlesion /output
-COPY --from=wheel /wheels /wheels
-RUN pip install /wheels/*.whl
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install /wheels/*.whl
 WORKDIR /
 ENTRYPOINT ["petlesion", "challenge", "--input", "/input", "--output", "/output"]
 
 FROM base AS cuda
 # A second step, so that both images share the first one. Torch's wheels bring CUDA; the host brings the driver.
-RUN pip install "$(echo /wheels/*.whl)[train]"
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install "$(echo /wheels/*.whl)[train]"
 # nnU-Net imports matplotlib, which wants a place for its fonts.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility MPLCONFIGDIR=/tmp/matplotlib
 USER petlesion
