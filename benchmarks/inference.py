@@ -1,13 +1,14 @@
 """Stock nnU-Net's predictor beside petlesion, on the same weights and the same study, one after the other.
 
-    python benchmarks/inference.py [--small] [--model FOLDER] [--precision float32]
+    python benchmarks/inference.py [--small] [--model FOLDER] [--full-tiles] [--turns 3]
 
 The network is the paper's (128³ patches, 32 … 320 features, one fold, no mirroring) and the study a simulated
 whole body on 400 × 400 × 326 voxels. Without --model (a run, or any nnU-Net v2 model folder for CT and
 PET) the weights are random, with a last bias that makes one voxel in 200 of a patch a lesion: the hard case
 for agreement, as trained weights leave far fewer voxels near to 0.5. Each way runs in a process of its own;
 times are from images in memory to a mask, networks loaded. --small makes study and network small and takes
-two minutes.
+two minutes. --turns lets the networks alone take turns on so many patches in one process, and prints the
+processor's seconds of each patch and of all tiles: what to expect where other programs disturb the clock.
 """
 
 from __future__ import annotations
@@ -109,6 +110,63 @@ def petlesion(task: Task, precision: str, tiles: str = "body") -> Outcome:
 
 def petlesion_full(task: Task, precision: str) -> Outcome:
     return petlesion(task, precision, "full")
+
+
+def take_turns(task: Task, turns: int) -> None:
+    """Print the processor's seconds that stock's network and ours take for a patch, and for their tiles."""
+    tiles, patches = tiles_of(task, turns)
+    spent = median_seconds(networks_of(task), patches)
+    peer = spent.pop("stock nnU-Net")
+    print(f"stock nnU-Net: {peer:.2f} s of the processor a patch, {peer * tiles['full']:.0f} s for all tiles")
+    for name, seconds in spent.items():
+        total = seconds * tiles["body"]
+        print(
+            f"{name}: {seconds:.2f} s a patch, {total:.0f} s for {tiles['body']} of {tiles['full']} tiles; "
+            f"ratio {peer / seconds:.1f} a patch, {peer * tiles['full'] / total:.1f} in all"
+        )
+
+
+def networks_of(task: Task) -> dict[str, Callable[[np.ndarray], Any]]:
+    """Stock's network, and ours in each precision that the processor has."""
+    import torch
+
+    from petlesion.inference.backends.openvino import OpenVinoNetwork, computes_bfloat16
+    from petlesion.inference.backends.torch import open_model_folder
+    from petlesion.model.bundle import Bundle
+
+    path = next(Bundle.open(task.folder / "bundle").network_paths())[2]
+    precisions = ("float32", "bfloat16") if computes_bfloat16() else ("float32",)
+    network = next(iter(open_model_folder(task.model).networks.values())).eval().requires_grad_(False)
+    return {
+        "stock nnU-Net": lambda patch: network(torch.from_numpy(patch)),
+        **{f"petlesion {precision}": OpenVinoNetwork(path, precision) for precision in precisions},
+    }
+
+
+def tiles_of(task: Task, turns: int) -> tuple[dict[str, int], list[np.ndarray]]:
+    """How many tiles each window has, and the first patches of the body's."""
+    from petlesion.inference.predict import PredictionSettings, load_model, prepare_study
+
+    model, study = load_model(task.folder / "bundle", precision="float32"), read_study(task.folder)
+    counts = {}
+    for window in ("full", "body"):
+        (part,) = prepare_study(study, model, PredictionSettings(window, mirror=False)).members
+        counts[window] = len(part.window.tiles)
+    tiles = part.window.tiles[:turns]
+    return counts, [np.ascontiguousarray(part.padded[(slice(None), *tile)][None]) for tile in tiles]
+
+
+def median_seconds(
+    networks: dict[str, Callable[[np.ndarray], Any]], patches: list[np.ndarray]
+) -> dict[str, float]:
+    """Median seconds of the processor that each network takes for a patch; a first round warms up."""
+    spent: dict[str, list[float]] = {name: [] for name in networks}
+    for patch in [patches[0], *patches]:
+        for name, network in networks.items():
+            before = time.process_time()
+            network(patch)
+            spent[name].append(time.process_time() - before)
+    return {name: float(np.median(seconds[1:])) for name, seconds in spent.items()}
 
 
 def peak_memory_gb() -> float:
@@ -221,6 +279,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a small study and network: two minutes")
     parser.add_argument("--model", type=Path, help="a run or nnU-Net v2 model folder for CT and PET")
+    parser.add_argument("--turns", type=int, help="time the networks alone, in turns, on so many patches")
     parser.add_argument("--full-tiles", action="store_true", help="run petlesion with nnU-Net's tiles too")
     arguments = parser.parse_args()
 
@@ -228,6 +287,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         task, flops = in_own_process(make_in, Path(name), arguments.model, arguments.small)
         print(f"one patch: {flops:.3f} TFLOP", flush=True)
+        if arguments.turns:
+            in_own_process(take_turns, task, arguments.turns)
+            return
         peer = in_own_process(stock, task, "float32")
         columns = (
             "",

@@ -82,7 +82,7 @@ def segment(studies: Path, bundle: Path, out: Path, *options: str) -> Outcome:
     """Run petlesion segment, and watch its memory whenever a study's folder has appeared."""
     command = [sys.executable, "-m", "petlesion", "segment", str(studies), "-m", str(bundle), "-o", str(out)]
     started = time.perf_counter()
-    process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, *options])
     states: list[tuple[float, float, float]] = []
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)

@@ -25,6 +25,7 @@ from petlesion.io.nifti import write_volume
 from petlesion.lesions import label_components, lesions_as_json, write_lesions_csv
 from petlesion.pipeline import Segmentation, SegmentationSettings
 from petlesion.records import SourceMark
+from petlesion.report.facts import conversion_in_words
 from petlesion.report.html import ReportFacts, write_report
 from petlesion.report.projections import Projections, write_gif, write_png
 from petlesion.volume import Volume
@@ -134,7 +135,7 @@ def _write_page(folder: Path, segmentation: Segmentation, record: Mapping[str, A
     facts = ReportFacts(
         created=record["created"],
         model={name: str(value) for name, value in record["run"]["model"].items()},
-        conversion={name: str(value) for name, value in record["conversion"].items()},
+        conversion=conversion_in_words(record["conversion"]),
     )
     study, mask, table = segmentation.study, segmentation.mask, segmentation.table
     return write_report(folder / "report.html", study, mask, table, facts)

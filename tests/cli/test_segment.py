@@ -1,14 +1,18 @@
 import json
 import re
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from petlesion import intake
+from petlesion import intake, outputs
 from petlesion.cli.main import app
+from petlesion.inference import predict as inference
+from petlesion.inference.predict import Prediction, predict_prepared
 from petlesion.io.nifti import read_volume, write_volume
 from petlesion.volume import Study
 from tests.dicom.builders import body_images, ct_spec, pet_spec, write_series
@@ -246,3 +250,31 @@ def test_two_smallest_sizes_are_one_too_many(model_folder: Path, tmp_path: Path,
     study = write_pair(tmp_path / "case7", phantom)
     status, _, stderr = segment(model_folder, tmp_path / "out", study, "--min-size", 3, "--min-volume", 1)
     assert status == 2 and "give one of them" in stderr
+
+
+def test_ctrl_c_leaves_no_half_folder(
+    model_folder: Path, tmp_path: Path, phantom: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first study is being written when the second one's network is interrupted."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write_slowly(folder: Path, *_: object) -> dict[str, object]:
+        (folder / "lesions.nii.gz").touch()
+        begun.set()
+        go_on.wait(10)
+        return {}
+
+    def interrupt(*arguments: Any) -> Prediction:
+        if computes.pop():
+            return predict_prepared(*arguments)
+        assert begun.wait(10)
+        raise KeyboardInterrupt
+
+    computes = [False, True]
+    monkeypatch.setattr(outputs, "write_outputs", write_slowly)
+    monkeypatch.setattr(inference, "predict_prepared", interrupt)
+    studies = [write_pair(tmp_path / "in" / name, phantom) for name in ("s1", "s2")]
+    status, _, _ = segment(model_folder, tmp_path / "out", *studies)
+    left = list((tmp_path / "out").iterdir())
+    go_on.set()
+    assert status != 0 and left == []
