@@ -16,6 +16,7 @@ from petlesion.errors import ExperimentError
 
 OVERSAMPLING_KINDS = ("last", "probabilistic")
 SAMPLINGS = ("cases", "sources")
+OPTIMIZERS = ("sgd", "adamw")
 LOSSES = ("dice_ce", "generalised_dice_ce")
 INPUTS = ("ct-pet", "pet", "ct")
 PET_NORMALIZATIONS = ("study", "cohort")
@@ -24,6 +25,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "oversampling_kind": OVERSAMPLING_KINDS,
     "sampling": SAMPLINGS,
+    "optimizer": OPTIMIZERS,
     "loss": LOSSES,
     "input": INPUTS,
     "pet_normalization": PET_NORMALIZATIONS,
@@ -65,6 +67,7 @@ class Experiment:
     # Features of the first stage, doubled at every stage up to `max_features`.
     base_features: int = 32
     max_features: int = 320
+    optimizer: str = "sgd"
     learning_rate: float = 1e-4
     # Share of patches drawn around a lesion: the last ones of each batch, or each with that probability.
     oversampling: float = 0.5
@@ -73,6 +76,8 @@ class Experiment:
     sampling: str = "cases"
     mirroring: bool = True
     loss: str = "dice_ce"
+    # Whether the soft Dice is taken over the batch as a whole, not patch by patch; None as the plan says.
+    batch_dice: bool | None = None
     input: str = "ct-pet"
     # Whether PET is z-scored study by study, or clipped and z-scored with the cohort's lesion voxels like CT.
     pet_normalization: str = "study"
@@ -96,6 +101,9 @@ class Experiment:
         _require(math.isfinite(rate) and 0 < rate <= 1, "learning_rate", rate, "above 0 and at most 1")
         _require(0 <= self.oversampling <= 1, "oversampling", self.oversampling, "a share from 0 to 1")
         _require(isinstance(self.mirroring, bool), "mirroring", self.mirroring, "true or false")
+        _require(
+            self.batch_dice in (None, True, False), "batch_dice", self.batch_dice, "true, false or planned"
+        )
         _require(
             self.base_features <= self.max_features,
             "base_features",
@@ -215,12 +223,14 @@ _SOURCES: Mapping[str, str] = {
     "patch_size": "Table 2",
     "base_features": "the released plan",
     "max_features": "the released plan; Table 2 prints 256",
+    "optimizer": "Table 1",
     "learning_rate": "Table 1 and the released training state; Table 2 prints 0.001",
     "oversampling": "Table 2",
     "oversampling_kind": "50 % is nnU-Net's last patch of each batch of two",
     "sampling": _NNUNET,
     "mirroring": "Table 2",
     "loss": "Table 1",
+    "batch_dice": _NNUNET,
     "input": "section Data",
     "pet_normalization": "section Data; the released plan",
     "precision": "nnU-Net's mixed precision on CUDA; bfloat16 on processors that have it",
@@ -275,8 +285,10 @@ _BOX = Experiment(
     patch_size=(48, 40, 40),
     base_features=16,
     max_features=128,
-    learning_rate=1e-2,
+    optimizer="adamw",
+    learning_rate=1e-3,
     sampling="sources",
+    batch_dice=True,
     pet_normalization="cohort",
 )
 
@@ -356,6 +368,10 @@ def _parse_bool(text: str) -> bool:
     return words[text.lower()]
 
 
+def _parse_planned_bool(text: str) -> bool | None:
+    return None if text == "planned" else _parse_bool(text)
+
+
 def _parse_patch(text: str) -> tuple[int, ...] | None:
     if text == "planned":
         return None
@@ -370,12 +386,14 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "patch_size": _parse_patch,
     "base_features": int,
     "max_features": int,
+    "optimizer": str,
     "learning_rate": float,
     "oversampling": float,
     "oversampling_kind": str,
     "sampling": str,
     "mirroring": _parse_bool,
     "loss": str,
+    "batch_dice": _parse_planned_bool,
     "input": str,
     "pet_normalization": str,
     "precision": str,
@@ -385,5 +403,6 @@ _EXPECTED: Mapping[Callable[[str], Any], str] = {
     int: "a whole number",
     float: "a number",
     _parse_bool: "true or false",
+    _parse_planned_bool: "true, false or planned",
     _parse_patch: "a patch such as 64, 64x96x96 or planned",
 }

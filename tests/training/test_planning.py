@@ -226,3 +226,13 @@ def test_a_case_that_cannot_be_read_is_told_in_a_sentence(tmp_path: Path) -> Non
     path.write_bytes(b"no image")
     with pytest.raises(CohortError, match="cannot be read"):
         take_fingerprint(cohort, 1)
+
+
+def test_the_soft_dice_is_taken_as_planned_unless_a_run_says_otherwise() -> None:
+    plan = plan_fingerprint(whole_body_fingerprint(), DATASET, "Dataset001_Whole")
+    taken = {
+        value: plan_experiment(plan, with_settings(find_experiment("b"), [f"batch_dice={value}"]))
+        for value in ("planned", "true", "false")
+    }
+    found = {value: made["configurations"]["3d_fullres"]["batch_dice"] for value, made in taken.items()}
+    assert found == {"planned": True, "true": True, "false": False}

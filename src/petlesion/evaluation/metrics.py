@@ -70,7 +70,10 @@ class Overlap:
 
     def without_small(self, min_voxels: int) -> Overlap:
         """The same with the predicted components of fewer than `min_voxels` voxels removed."""
-        kept = self.predicted_sizes >= min_voxels
+        return self.keeping(self.predicted_sizes >= min_voxels)
+
+    def keeping(self, kept: npt.NDArray[np.bool_]) -> Overlap:
+        """The same with only those of the predicted components that `kept` tells to keep."""
         number = np.cumsum(kept) - 1
         met = kept[self.pairs[:, 0]]
         pairs = np.stack((number[self.pairs[met, 0]], self.pairs[met, 1]), axis=1)
@@ -101,15 +104,16 @@ class Overlap:
 
 
 def overlap_of(prediction: Volume, reference: Volume) -> Overlap:
-    """Compare two masks (bool) component by component.
+    """Compare two masks, 0 and anything else, component by component.
 
     Axes that are only permuted or flipped are put in order first. Raises GeometryError where the masks do
     not lie on one grid.
     """
     prediction = in_place_of(prediction, reference)
-    predicted_labels, predicted_count = label_components(prediction.array)
-    reference_labels, reference_count = label_components(reference.array)
-    shared = prediction.array & reference.array
+    predicted_lesion, reference_lesion = prediction.array != 0, reference.array != 0
+    predicted_labels, predicted_count = label_components(predicted_lesion)
+    reference_labels, reference_count = label_components(reference_lesion)
+    shared = predicted_lesion & reference_lesion
     codes = (predicted_labels[shared].astype(np.int64) - 1) * reference_count + reference_labels[shared] - 1
     found, voxels = np.unique(codes, return_counts=True)
     return Overlap(

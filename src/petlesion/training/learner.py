@@ -13,14 +13,22 @@ from petlesion.experiments import Experiment
 from petlesion.training.precision import Computation, Outputs, prepare_network
 from petlesion.training.sampling import Batch
 
-_WEIGHT_DECAY = 3e-5
+_WEIGHT_DECAY = {"sgd": 3e-5, "adamw": 1e-2}
 _MOMENTUM = 0.99
 _LARGEST_GRADIENT_NORM = 12
 _LESION = 1
 
 
+def build_optimizer(network: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
+    """nnU-Net's SGD with Nesterov momentum, or AdamW (Loshchilov and Hutter 2019)."""
+    rate, decay = experiment.learning_rate, _WEIGHT_DECAY[experiment.optimizer]
+    if experiment.optimizer == "adamw":
+        return torch.optim.AdamW(network.parameters(), rate, weight_decay=decay)
+    return torch.optim.SGD(network.parameters(), rate, weight_decay=decay, momentum=_MOMENTUM, nesterov=True)
+
+
 class Learner:
-    """nnU-Net's step: SGD with Nesterov momentum, clipped gradients and a polynomial schedule of epochs."""
+    """nnU-Net's step: its optimizer or AdamW, clipped gradients and a polynomial schedule of epochs."""
 
     def __init__(
         self,
@@ -34,13 +42,7 @@ class Learner:
         self.computation = computation
         self._run_network = prepare_network(network, computation, say)
         self._loss = loss
-        self._optimizer = torch.optim.SGD(
-            network.parameters(),
-            experiment.learning_rate,
-            weight_decay=_WEIGHT_DECAY,
-            momentum=_MOMENTUM,
-            nesterov=True,
-        )
+        self._optimizer = build_optimizer(network, experiment)
         self._schedule = PolyLRScheduler(self._optimizer, experiment.learning_rate, experiment.epochs)
         self._scaler = torch.amp.GradScaler(computation.device.type, enabled=computation.scales_gradients)
 

@@ -113,6 +113,8 @@ def plan_experiment(plan: Mapping[str, Any], experiment: Experiment) -> Json:
         _fit_stages(configuration)
     _limit_features(configuration["architecture"]["arch_kwargs"], experiment)
     configuration["batch_size"] = experiment.batch_size
+    if experiment.batch_dice is not None:
+        configuration["batch_dice"] = experiment.batch_dice
     if experiment.pet_normalization == "cohort":
         configuration["normalization_schemes"][PET_CHANNEL] = "CTNormalization"
         configuration["data_identifier"] += "_pet-by-cohort"
