@@ -5,18 +5,19 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from petlesion.cli.main import main
-from petlesion.cohort.layout import Case, Cohort, Fold, write_folds, write_index
+from petlesion.cohort.layout import Case, Cohort, Fold, add_study, create_cohort, write_folds, write_index
 from petlesion.evaluation.metrics import read_metrics
 from petlesion.experiments import find_experiment
-from petlesion.io.nifti import read_mask, write_volume
+from petlesion.io.nifti import image_stem, read_mask, write_volume
 from petlesion.volume import Volume
+from tests.conftest import make_phantom
 from tests.evaluation.paper import DRAWN, ON_PAPER, VOXEL_AFFINE, masks_of
 
 
@@ -185,6 +186,41 @@ def test_against_a_cohort_without_folds_the_training_cases_must_be_whole(
     result = petlesion("evaluate", tmp_path / "prediction", cohort.folder, "-o", tmp_path / "metrics.csv")
     assert result.status == 1
     assert "predict b too" in result.err
+
+
+def test_the_page_of_an_evaluation_links_to_the_reports_of_a_cohorts_studies(
+    petlesion: Command, tmp_path: Path
+) -> None:
+    cohort = create_cohort(tmp_path / "cohort")
+    study = make_phantom((12, 16, 20), spacing_mm=8.0)
+    for name in ("a", "b"):
+        cohort = add_study(cohort, replace(study, name=name), case_id=name, patient_id=name, source="")
+        write_volume(tmp_path / "prediction" / f"{name}.nii.gz", study.reference)
+    page, report = tmp_path / "pages" / "cohort.html", tmp_path / "pages" / "cohort_reports" / "a.html"
+    command = ("evaluate", tmp_path / "prediction", cohort.folder, "-o", tmp_path / "m.csv", "--report", page)
+    assert petlesion(*command).status == 0
+    told, first = page.read_text(), report.stat().st_mtime_ns
+    assert 'href="./cohort_reports/a.html"' in told and told.count("data:image/png;base64,") == 2
+    assert petlesion(*command).status == 0 and report.stat().st_mtime_ns == first
+    cohort.image_path("b", 1).unlink()
+    (tmp_path / "prediction" / "b.nii.gz").touch()
+    result = petlesion(*command)
+    assert result.status == 1 and "b_0001.nii.gz" in result.err and "b_0001.nii.gz" in page.read_text()
+
+
+def test_what_segment_wrote_is_scored_with_its_reports(
+    petlesion: Command, masks: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for mask in masks[0].iterdir():
+        folder = tmp_path / "out" / image_stem(mask)
+        folder.mkdir(parents=True)
+        mask.rename(folder / "lesions.nii.gz")
+        (folder / "report.html").touch()
+    page = tmp_path / "cohort.html"
+    result = petlesion("evaluate", tmp_path / "out", masks[1], "-o", tmp_path / "m.csv", "--report", page)
+    assert result.status == 0, result.err
+    assert {row.case_id for row in read_metrics(tmp_path / "m.csv")} == set(DRAWN)
+    assert 'href="./out/half/report.html"' in page.read_text()
 
 
 def test_a_sweep_and_a_figure_of_the_rest_come_with_exit_status_1(

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from petlesion.evaluation.metrics import Overlap
 
 
+SEGMENTED = "lesions.nii.gz"
+"""What `petlesion segment` calls the mask in each study's folder."""
+
+
 @dataclass(frozen=True)
 class MaskPair:
     """A study's predicted mask and its reference; a missing one is None."""
@@ -59,7 +63,8 @@ def compare_all(what: str, prediction: Path, reference: Path) -> tuple[list[tupl
 def mask_files(path: Path) -> dict[str, Path]:
     """Return a mask file, or all image files of a folder, by name without image endings.
 
-    Raises InputError for a path that does not exist, a folder without images, and two images of one name.
+    A folder that `petlesion segment` wrote holds each study's mask in a folder of the study's name. Raises
+    InputError for a path that does not exist, a folder without images, and two images of one name.
     """
     from petlesion.io.nifti import image_stem, is_image
 
@@ -74,6 +79,8 @@ def mask_files(path: Path) -> dict[str, Path]:
         if image_stem(file) in files:
             raise InputError(f"{file} and {files[image_stem(file)]} have one name; keep one of them")
         files[image_stem(file)] = file
+    if not files:
+        files = {mask.parent.name: mask for mask in sorted(path.glob(f"*/{SEGMENTED}"))}
     if not files:
         raise InputError(f"{path} holds no image; give a folder of .nii.gz, .nii, .mha or .nrrd files")
     return files
@@ -91,13 +98,16 @@ def mask_pairs(prediction: Path, reference: Path) -> list[MaskPair]:
     if prediction.is_file():
         case_id = next(iter(predicted))
         return [MaskPair(case_id, prediction, reference)]
-    cohort = reference.parent if reference.name == "labelsTr" else reference
-    if (cohort / "cases.csv").is_file():
-        references = _references_of(open_cohort(cohort), set(predicted))
-    else:
-        references = mask_files(reference)
+    cohort = cohort_of(reference)
+    references = mask_files(reference) if cohort is None else _references_of(cohort, set(predicted))
     names = sorted(predicted.keys() | references.keys())
     return [MaskPair(name, predicted.get(name), references.get(name)) for name in names]
+
+
+def cohort_of(reference: Path) -> Cohort | None:
+    """The cohort whose folder or labels `reference` is; None for any other folder of masks."""
+    folder = reference.parent if reference.name == "labelsTr" else reference
+    return open_cohort(folder) if (folder / "cases.csv").is_file() else None
 
 
 def open_cohort(cases: Path) -> Cohort:
