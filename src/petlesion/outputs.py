@@ -1,20 +1,24 @@
 """The files that tell of a segmented study.
 
 lesions.nii.gz, lesions.csv, report.html, run.json            always
-probability.nii.gz, lesions.dcm, measurements.dcm,
-projections.png, projections.gif                              on request
+probability.nii.gz, uncertainty.nii.gz (predictive entropy
+in bits), lesions.dcm, measurements.dcm, projections.png,
+projections.gif                                               on request
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from petlesion._version import __version__
+from petlesion.calibration.stored import Calibration, calibration_of
 from petlesion.dicom.seg import Provenance, write_seg
 from petlesion.dicom.sr import write_report as write_measurement_report
 from petlesion.errors import UsageError
@@ -23,7 +27,7 @@ from petlesion.intake import SourceImages
 from petlesion.io.atomic import write_text
 from petlesion.io.nifti import write_volume
 from petlesion.lesions import label_components, lesions_as_json, write_lesions_csv
-from petlesion.pipeline import Segmentation, SegmentationSettings
+from petlesion.pipeline import Segmentation, SegmentationSettings, check_confidence
 from petlesion.records import SourceMark
 from petlesion.report.facts import conversion_in_words
 from petlesion.report.html import ReportFacts, write_report
@@ -43,6 +47,7 @@ class OutputSettings:
     """
 
     probability: bool = False
+    uncertainty: bool = False
     png: bool = False
     gif: bool = False
     dicom_seg: str | None = None
@@ -60,12 +65,28 @@ class RunFacts:
     settings: SegmentationSettings
     outputs: OutputSettings = OutputSettings()
 
+    def __post_init__(self) -> None:
+        check_confidence(self.settings, self.calibration)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The model's calibration, None where it has none."""
+        return calibration_of(self.model)
+
+    @property
+    def with_uncertainty(self) -> bool:
+        """Whether uncertainty is to be written, or the lesions' confidence needs it."""
+        return self.outputs.uncertainty or (
+            self.calibration is not None and self.calibration.needs_uncertainty
+        )
+
     def as_json(self) -> dict[str, Any]:
         """The facts as JSON can hold them."""
         model = self.model
         return {
             "petlesion": __version__,
             "model": {"name": model.name, "sha256": model.fingerprint, "precision": model.precision},
+            "calibration_sha256": None if model.calibration is None else _digest(model.calibration),
             "settings": asdict(self.settings),
             "outputs": asdict(self.outputs),
         }
@@ -83,6 +104,8 @@ def write_outputs(
     write_lesions_csv(folder / "lesions.csv", segmentation.table)
     if outputs.probability:
         write_volume(folder / "probability.nii.gz", segmentation.probability)
+    if outputs.uncertainty and segmentation.uncertainty is not None:
+        write_volume(folder / "uncertainty.nii.gz", segmentation.uncertainty.entropy)
     if outputs.dicom_seg is not None:
         _write_dicom(folder, segmentation, images, facts)
     record = {
@@ -92,8 +115,10 @@ def write_outputs(
         "warnings": list(segmentation.study.warnings),
         "conversion": dict(images.conversion.facts) if images.conversion is not None else {},
         "lesions": lesions_as_json(segmentation.table),
+        "expected_dice": segmentation.expected_dice,
+        "doubts": list(segmentation.doubts),
     }
-    projections = _write_page(folder, segmentation, record)
+    projections = _write_page(folder, segmentation, record, shows_uncertainty=outputs.uncertainty)
     if outputs.png:
         write_png(folder / "projections.png", projections)
     if outputs.gif:
@@ -126,16 +151,34 @@ def _segments(segmentation: Segmentation, kind: str) -> Volume:
 
 def _provenance(facts: RunFacts) -> Provenance:
     settings = {**asdict(facts.settings.prediction), "dicom_seg": facts.outputs.dicom_seg}
-    settings |= {"min_voxels": facts.settings.min_voxels, "min_volume_ml": facts.settings.min_volume_ml}
+    for name in ("min_voxels", "min_volume_ml", "min_confidence"):
+        settings[name] = getattr(facts.settings, name)
     described = {name: str(value) for name, value in settings.items()}
     return Provenance(facts.model.name, identity=facts.model.fingerprint, settings=described)
 
 
-def _write_page(folder: Path, segmentation: Segmentation, record: Mapping[str, Any]) -> Projections:
+def flag_of(doubts: Sequence[str]) -> str | None:
+    """One sentence for the reader of a study that looks unlike the training data; None of any other."""
+    if not doubts:
+        return None
+    return f"The study looks unlike those that the model was trained on: {'; '.join(doubts)}."
+
+
+def _digest(calibration: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(calibration, sort_keys=True).encode()).hexdigest()
+
+
+def _write_page(
+    folder: Path, segmentation: Segmentation, record: Mapping[str, Any], *, shows_uncertainty: bool
+) -> Projections:
+    uncertainty = segmentation.uncertainty
     facts = ReportFacts(
         created=record["created"],
         model={name: str(value) for name, value in record["run"]["model"].items()},
         conversion=conversion_in_words(record["conversion"]),
+        flag=flag_of(segmentation.doubts),
+        expected_dice=segmentation.expected_dice,
+        uncertainty=uncertainty.entropy if shows_uncertainty and uncertainty is not None else None,
     )
     study, mask, table = segmentation.study, segmentation.mask, segmentation.table
     return write_report(folder / "report.html", study, mask, table, facts)

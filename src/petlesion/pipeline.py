@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from petlesion.calibration.stored import Calibration, calibration_of
 from petlesion.errors import StudyError, UsageError
 from petlesion.inference.predict import (
     Model,
@@ -16,9 +17,11 @@ from petlesion.inference.predict import (
     load_model,
     predict,
 )
+from petlesion.inference.uncertainty import Uncertainty
 from petlesion.intake import find_studies, read_source, to_study
 from petlesion.lesions import (
     LesionTable,
+    label_components,
     measure_lesions,
     min_voxels_for_volume,
     remove_small_components,
@@ -37,15 +40,19 @@ class SegmentationSettings:
     """How a study is segmented.
 
     Components below `min_voxels` voxels, or where that is None below `min_volume_ml` mL, are removed. Without
-    either it is the volume that was chosen for the model, else DEFAULT_MIN_VOLUME_ML.
-    Raises UsageError for sizes that cannot be.
+    either it is the volume that was chosen for the model, else DEFAULT_MIN_VOLUME_ML. Of those that are left,
+    components of a confidence below `min_confidence` are removed, for which the model must be calibrated.
+    Raises UsageError for sizes and confidences that cannot be.
     """
 
     min_voxels: int | None = None
     min_volume_ml: float | None = None
     prediction: PredictionSettings = field(default_factory=PredictionSettings)
+    min_confidence: float | None = None
 
     def __post_init__(self) -> None:
+        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
+            raise UsageError(f"a confidence of {self.min_confidence} cannot be; give one from 0 to 1")
         if self.min_voxels is not None and self.min_voxels < 0:
             raise UsageError(f"a smallest size of {self.min_voxels} voxels cannot be; give 0 or more")
 
@@ -66,13 +73,19 @@ class SegmentationSettings:
 class Segmentation:
     """A study with its lesions, all on the PET's grid and in the PET's own axes.
 
-    `probability` is float32 from 0 to 1, `mask` uint8 0/1, `table` the lesions' measures.
+    `probability` is float32 from 0 to 1, `mask` uint8 0/1, `table` the lesions' measures. `uncertainty` is
+    None unless it was asked for or a lesion's confidence needed it. Of a calibrated model `expected_dice` is
+    the Dice to be expected of the mask, None without a lesion, and `doubts` are clauses that say what makes
+    the study unlike the training data.
     """
 
     study: Study
     probability: Volume
     mask: Volume
     table: LesionTable
+    uncertainty: Uncertainty | None = None
+    expected_dice: float | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def read_study(*paths: str | Path) -> Study:
@@ -91,25 +104,66 @@ def segment(
     model: Model | str | Path | None = None,
     settings: SegmentationSettings = SegmentationSettings(),
     on_tile: OnTile = lambda done, total: None,
+    *,
+    with_uncertainty: bool = False,
 ) -> Segmentation:
     """Find and measure the lesions of a study.
 
     `model` is a loaded model, or the path of a bundle, a run or an nnU-Net v2 model folder; without one it
     is the model in the box that fits the study.
-    `on_tile(done, total)` is called after each tile of the network's window.
+    `on_tile(done, total)` is called after each tile of the network's window; `with_uncertainty` as in
+    `predict`. Raises UsageError where lesions are to be removed by a confidence that the model does not tell.
     """
     if model is None:
         model = boxed_bundle(has_ct=study.ct is not None)
     if not isinstance(model, Model):
         model = load_model(Path(model))
-    prediction = predict(study, model, settings.prediction, on_tile)
-    return segmentation_of(study, prediction, settings.for_model(model))
+    calibration = calibration_of(model)
+    check_confidence(settings, calibration)
+    wanted = with_uncertainty or (calibration is not None and calibration.needs_uncertainty)
+    prediction = predict(study, model, settings.prediction, on_tile, with_uncertainty=wanted)
+    return segmentation_of(study, prediction, settings.for_model(model), calibration)
 
 
-def segmentation_of(study: Study, prediction: Prediction, settings: SegmentationSettings) -> Segmentation:
-    """The lesions, measured, where a study's prediction says that they are."""
-    mask = lesion_mask(prediction.probability, settings)
-    return Segmentation(study, prediction.probability, mask, measure_lesions(mask, study.pet))
+def segmentation_of(
+    study: Study,
+    prediction: Prediction,
+    settings: SegmentationSettings,
+    calibration: Calibration | None = None,
+) -> Segmentation:
+    """The lesions, measured and judged, where a study's prediction says that they are.
+
+    Raises UsageError where a calibration is needed and absent.
+    """
+    check_confidence(settings, calibration)
+    probability, uncertainty = prediction.probability, prediction.uncertainty
+    mask = lesion_mask(probability, settings)
+    if calibration is None:
+        return Segmentation(study, probability, mask, measure_lesions(mask, study.pet), uncertainty)
+    labels, count = label_components(mask.array > 0)
+    confidence = calibration.confidence(labels, count, study, prediction)
+    if settings.min_confidence is not None:
+        kept = confidence >= settings.min_confidence
+        mask = mask.with_array(np.concatenate(([False], kept))[labels].astype(np.uint8))
+        confidence = confidence[kept]
+    return Segmentation(
+        study,
+        probability,
+        mask,
+        measure_lesions(mask, study.pet, confidence.tolist()),
+        uncertainty,
+        calibration.expected_dice(prediction, mask.array > 0),
+        calibration.doubts(study, prediction),
+    )
+
+
+def check_confidence(settings: SegmentationSettings, calibration: Calibration | None) -> None:
+    """Raise UsageError where lesions are to be removed by a confidence that the model does not tell."""
+    if settings.min_confidence is not None and calibration is None:
+        raise UsageError(
+            "lesions cannot be removed by their confidence, since the model is not calibrated; "
+            "run petlesion model calibrate first, or remove them by their size"
+        )
 
 
 def lesion_mask(probability: Volume, settings: SegmentationSettings) -> Volume:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from petlesion.calibration.typical import (
     what_is_unusual,
 )
 from petlesion.calibration.voxels import count_logits, fit_temperature, summed
-from petlesion.errors import CohortError, ModelError
+from petlesion.errors import CohortError, ModelError, UsageError
 from petlesion.inference.predict import Model, Prediction
 from petlesion.lesions import Labels
 from petlesion.volume import Mask, Study
@@ -35,16 +35,31 @@ from petlesion.volume import Mask, Study
 class Calibration:
     """Temperature of the voxels, model of the lesions, usual ranges of studies, and where they come from.
 
-    `sources` says what it was fitted on and how it scored there; it is for readers and changes nothing.
+    `passes` is how many passes each study was predicted in when it was fitted: after a single one, lesions
+    are judged by their probability alone, and a model's passes need not be told apart. `sources` says what
+    it was fitted on and how it scored there; it is for readers and changes nothing.
     """
 
     temperature: float
+    passes: int
     lesions: LesionModel
     ranges: Mapping[str, Range]
     sources: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def needs_uncertainty(self) -> bool:
+        """Whether lesions can be judged only from a prediction with uncertainty."""
+        return self.passes > 1
+
     def confidence(self, labels: Labels, count: int, study: Study, prediction: Prediction) -> Floats:
-        """Probability of being real of each predicted component 1 … `count`."""
+        """Probability of being real of each predicted component 1 … `count`.
+
+        Raises UsageError for a prediction without the uncertainty that it needs.
+        """
+        if self.needs_uncertainty and prediction.uncertainty is None:
+            raise UsageError("this model's confidence needs its uncertainty; predict with it")
+        if not self.needs_uncertainty:
+            prediction = replace(prediction, uncertainty=None)
         return self.lesions.confidence(component_features(labels, count, study.pet, prediction))
 
     def expected_dice(self, prediction: Prediction, mask: Mask) -> float | None:
@@ -63,6 +78,7 @@ class Calibration:
         """The calibration as plain data."""
         return {
             "temperature": self.temperature,
+            "passes": self.passes,
             "lesions": self.lesions.as_json(),
             "ranges": {name: list(bounds) for name, bounds in self.ranges.items()},
             "sources": dict(self.sources),
@@ -80,6 +96,7 @@ def fit_calibration(studies: Sequence[Evidence], sources: Mapping[str, Any]) -> 
     real = np.concatenate([study.real for study in studies])
     return Calibration(
         temperature=fit_temperature(summed(study.logits for study in studies)),
+        passes=max(study.passes for study in studies),
         lesions=fit_lesions(features, real),
         ranges=typical_ranges([study.statistics for study in studies]),
         sources=sources,
@@ -104,4 +121,5 @@ def calibration_from_json(data: Mapping[str, Any]) -> Calibration:
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError("temperature")
     ranges = {str(name): (float(low), float(high)) for name, (low, high) in data["ranges"].items()}
-    return Calibration(temperature, lesion_model_from_json(data["lesions"]), ranges, dict(data["sources"]))
+    lesions = lesion_model_from_json(data["lesions"])
+    return Calibration(temperature, int(data["passes"]), lesions, ranges, dict(data["sources"]))

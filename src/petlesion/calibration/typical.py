@@ -33,12 +33,14 @@ class Statistic:
     """One number of a study, in words, and how far it may leave the training studies' range at least.
 
     `margin` is a difference, or of a `ratio` (a number above 0 whose ratio counts) the logarithm of one.
+    `limits` are the least and the most that it can be.
     """
 
     words: str
     digits: int
     margin: float
     ratio: bool = False
+    limits: Range = (-math.inf, math.inf)
 
     def scaled(self, value: float) -> float:
         """The value, or of a ratio its logarithm."""
@@ -57,10 +59,16 @@ STATISTICS: Mapping[str, Statistic] = {
     "suv_median": Statistic("the body's median SUV", 2, math.log(1.5), ratio=True),
     "suv_99": Statistic("the 99th percentile of the body's SUV", 1, math.log(1.5), ratio=True),
     "hu_median": Statistic("the body's median HU", 0, 30.0),
-    "outlines_overlap": Statistic("the overlap (Dice) of the body in the PET with that in the CT", 2, 0.05),
-    "uptake_in_air": Statistic("the share of high uptake where the CT shows air", 2, 0.03),
-    "offset_mm": Statistic("the shift (mm) that would bring PET and CT together", 0, 15.0),
-    "disagreement": Statistic("the share of the uncertainty that comes from members that disagree", 2, 0.2),
+    "outlines_overlap": Statistic(
+        "the overlap (Dice) of the body in the PET with that in the CT", 2, 0.08, limits=(0, 1)
+    ),
+    "uptake_in_air": Statistic("the share of high uptake where the CT shows air", 2, 0.03, limits=(0, 1)),
+    "offset_mm": Statistic(
+        "the shift (mm) that would bring PET and CT together", 0, 15.0, limits=(0, math.inf)
+    ),
+    "disagreement": Statistic(
+        "the share of the uncertainty that comes from members that disagree", 2, 0.2, limits=(0, 1)
+    ),
 }
 """What is held against the training studies; `study_statistics` and `disagreement` say how it is computed."""
 
@@ -115,7 +123,11 @@ def typical_ranges(studies: Sequence[Mapping[str, float]]) -> dict[str, Range]:
         if values:
             low, high = np.percentile(values, _PERCENTILES)
             margin = max((high - low) / 2, statistic.margin)
-            ranges[name] = (statistic.unscaled(low - margin), statistic.unscaled(high + margin))
+            least, most = statistic.limits
+            ranges[name] = (
+                max(least, float(statistic.unscaled(low - margin))),
+                min(most, float(statistic.unscaled(high + margin))),
+            )
     return ranges
 
 
@@ -125,13 +137,17 @@ def what_is_unusual(statistics: Mapping[str, float], ranges: Mapping[str, Range]
     for name, value in statistics.items():
         bounds = ranges.get(name, UNKNOWN_RANGES.get(name))
         if bounds is not None and not bounds[0] <= value <= bounds[1]:
-            digits = STATISTICS[name].digits
-            low, high = (
-                f"{bound:.{digits}f}".removeprefix("-" if round(bound, digits) == 0 else "")
-                for bound in bounds
-            )
-            clauses.append(f"{STATISTICS[name].words} is {value:.{digits}f}, where {low} to {high} is usual")
+            statistic = STATISTICS[name]
+            found = f"{value:.{statistic.digits}f}"
+            clauses.append(f"{statistic.words} is {found}, where {_in_words(statistic, bounds)} is usual")
     return tuple(clauses)
+
+
+def _in_words(statistic: Statistic, bounds: Range) -> str:
+    low, high = (f"{bound:.{statistic.digits}f}" for bound in bounds)
+    if bounds[0] <= statistic.limits[0]:
+        return f"at most {high}"
+    return f"at least {low}" if bounds[1] >= statistic.limits[1] else f"{low} to {high}"
 
 
 def _fit_of(uptake: Cells, ct: Cells, body: Mask, cell_mm: Sequence[float]) -> dict[str, float]:

@@ -9,6 +9,7 @@ import typer
 
 from petlesion._version import __version__
 from petlesion.cli import (
+    calibrate,
     challenge,
     cohort,
     convert,
@@ -59,6 +60,7 @@ def _root(
 app.add_typer(cohort.app)
 app.add_typer(experiment.app)
 app.add_typer(model.app)
+model.app.command()(calibrate.calibrate)
 experiment.app.command()(experiment_tables.compare)
 experiment.app.command()(experiment_tables.figure)
 experiment.app.command()(ensemble.ensemble)

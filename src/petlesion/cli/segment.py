@@ -40,7 +40,13 @@ def segment(
     min_volume: float | None = typer.Option(
         None, "--min-volume", min=0.0, help="Remove components below ML. [default: the model's own, or 0.124]"
     ),
+    min_confidence: float | None = typer.Option(
+        None, "--min-confidence", min=0.0, max=1.0, help="Remove components below this confidence."
+    ),
     probability: bool = typer.Option(False, "--probability", help="Write probability.nii.gz too."),
+    uncertainty: bool = typer.Option(
+        False, "--uncertainty", help="Write uncertainty.nii.gz (entropy in bits) and show it in the report."
+    ),
     png: bool = typer.Option(False, "--png", help="Write projections.png too."),
     gif: bool = typer.Option(False, "--gif", help="Write projections.gif, which turns, too."),
     dicom_seg: bool = typer.Option(
@@ -76,8 +82,10 @@ def segment(
         min_voxels=min_size,
         min_volume_ml=min_volume,
         prediction=PredictionSettings(tiles, step, mirror),
+        min_confidence=min_confidence,
     )
-    outputs = OutputSettings(probability, png, gif, _segments(dicom_seg, per_lesion, fractional))
+    dicom = _segments(dicom_seg, per_lesion, fractional)
+    outputs = OutputSettings(probability, uncertainty, png, gif, dicom)
     sources = find_studies(studies, IntakeOptions(keep_identity, pet_series), output)
     check_place(output)
     models = _Models(model, folds.split(",") if folds else None, device, precision, settings, outputs)
@@ -198,18 +206,22 @@ class _Job:
         inputs = ready.inputs
         with ExitStack() as displays:
             on_tile = _tile_display(displays) if self.shows_tiles else _ignore_tile
-            prediction = predict_prepared(inputs.prepared, on_tile)
-        segmentation = segmentation_of(inputs.study, prediction, inputs.facts.settings)
+            prediction = predict_prepared(
+                inputs.prepared, on_tile, with_uncertainty=inputs.facts.with_uncertainty
+            )
+        settings, calibration = inputs.facts.settings, inputs.facts.calibration
+        segmentation = segmentation_of(inputs.study, prediction, settings, calibration)
         result = _Result(inputs.images, segmentation, inputs.facts)
         return partial(self._write, source, replace(ready, inputs=None), result)
 
     def _write(self, source: StudySource, ready: _Ready, result: _Result) -> None:
         from petlesion.io.atomic import atomic_folder
-        from petlesion.outputs import write_outputs
+        from petlesion.outputs import flag_of, write_outputs
 
         with atomic_folder(ready.folder) as temporary:
             record = write_outputs(temporary, result.segmentation, result.images, result.facts, ready.mark)
-        for warning in record["warnings"]:
+        flag = flag_of(record["doubts"])
+        for warning in [*record["warnings"], *([flag] if flag else [])]:
             say(f"{source.name}: {warning}")
         self._note(source, ready, record, _in_words(record["lesions"]))
 
@@ -262,6 +274,7 @@ def _shareable(failures: Failures, sources: Sequence[StudySource]) -> list[tuple
 
 def _write_page(output: Path, records: Sequence[dict[str, Any]], failures: Sequence[tuple[str, str]]) -> None:
     """Write cohort.html, the page of a batch."""
+    from petlesion.outputs import flag_of
     from petlesion.report.cohort import CohortFacts, CohortRow, write_cohort_report
 
     rows = [
@@ -270,7 +283,7 @@ def _write_page(output: Path, records: Sequence[dict[str, Any]], failures: Seque
             volume_ml=record["lesions"]["metabolic_tumour_volume_ml"],
             lesions=record["lesions"]["count"],
             report=output / record["study"] / "report.html",
-            note=" ".join(record["warnings"]) or None,
+            note=" ".join([*record["warnings"], *filter(None, [flag_of(record["doubts"])])]) or None,
         )
         for record in records
     ]

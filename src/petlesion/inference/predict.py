@@ -340,10 +340,11 @@ def _mean_of_passes(
     """As `_logits`, one network under one mirroring after the other."""
     window = replace(part.window, mirror_axes=())
     mirrorings = mirror_combinations(part.window.mirror_axes)
+    weight = part.member.weight / (len(part.member.networks) * len(mirrorings))
     total: Float | None = None
     for network, axes in itertools.product(networks, mirrorings):
         logits = _logits(part, window, [MirroredNetwork(network, axes)], on_tile)
-        sums.add(_as_probability(logits, part.member.plan, prepared.grid).array)
+        sums.add(_as_probability(logits, part.member.plan, prepared.grid).array, weight)
         total = logits if total is None else np.add(total, logits, out=total)
     assert total is not None
     total /= len(networks) * len(mirrorings)

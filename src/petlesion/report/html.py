@@ -38,7 +38,7 @@ class ReportFacts:
 
     `created` is the time in ISO 8601. `model` and `conversion` are shown as lists of names and values.
     `warnings` are added to the study's own; `flag` is one sentence that asks the reader for special care.
-    `uncertainty` holds values from 0 to 1 on the PET's grid.
+    `expected_dice` is that of the mask, `uncertainty` holds values from 0 to 1 on the PET's grid.
     """
 
     created: str
@@ -48,6 +48,7 @@ class ReportFacts:
     conversion: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     flag: str | None = None
+    expected_dice: float | None = None
     uncertainty: Volume | None = None
 
 

@@ -1,0 +1,128 @@
+"""Whether a model's probabilities keep their word, on studies that had no part in its calibration.
+
+    python benchmarks/confidence.py MODEL COHORT -o DIR [--held-out] [--mirror | --no-mirror]
+
+Without --held-out, a calibrated model predicts the cohort's test set by all its folds, and its own
+calibration is scored. With it, each training study is predicted by the fold that did not see it, and judged
+by a calibration of other patients. Prints tables in Markdown and writes the figures, and what each study
+tells, to DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from machine import describe
+
+from petlesion.calibration.cross_fit import Judged, cross_fitted
+from petlesion.calibration.stored import calibration_of
+from petlesion.calibration.typical import what_is_unusual
+from petlesion.cli.calibrate import EvidenceFolder, gather
+from petlesion.cli.predict import Task, check_unseen, held_out_tasks
+from petlesion.cohort.layout import Cohort
+from petlesion.errors import UsageError
+from petlesion.evaluation.confidence import dice_pairs, sweep_by_confidence, sweep_by_size
+from petlesion.evaluation.confidence_figures import (
+    dice_figure,
+    reliability_figure,
+    risk_coverage_figure,
+    sweep_figure,
+)
+from petlesion.evaluation.confidence_tables import confidence_table, sweep_of_confidence_table
+from petlesion.evaluation.figures import write_figure
+from petlesion.evaluation.summary import Summary
+from petlesion.evaluation.tables import render
+from petlesion.inference.predict import Model, PredictionSettings, load_model
+
+SIZES = (0, 5, 10, 20, 40, 80)
+CONFIDENCES = (0, 0.01, 0.02, 0.05, *(round(0.1 * n, 1) for n in range(1, 10)), 0.95)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("cohort", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--held-out", action="store_true")
+    parser.add_argument("--mirror", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+
+    cohort, model = Cohort.open(options.cohort), load_model(options.model, device=options.device)
+    patients = {case.case_id: case.patient_id for case in cohort.cases}
+    studies = judge(cohort, model, options, patients)
+    by_size = sweep_by_size(studies, SIZES, patients)
+    by_confidence = sweep_by_confidence(studies, CONFIDENCES, patients)
+    print(f"{describe()}\n\n{model.name} on {cohort.name}\n")
+    print(render(confidence_table(studies, patients), "markdown"))
+    print(render(sweep_of_confidence_table(by_size, by_confidence), "markdown"))
+    print(tell_of_size_10(by_size[10], by_confidence))
+    print(tell_of_dice_and_flags(studies))
+    for name, figure in {
+        "reliability": reliability_figure(studies),
+        "risk_coverage": risk_coverage_figure(studies),
+        "expected_dice": dice_figure(studies),
+        "sweep": sweep_figure(by_size, by_confidence),
+    }.items():
+        write_figure(options.output / f"{name}.svg", figure)
+
+
+def judge(
+    cohort: Cohort, model: Model, options: argparse.Namespace, patients: Mapping[str, str]
+) -> list[Judged]:
+    """The studies' evidence, each with a calibration that it had no part in."""
+    calibration = calibration_of(model)
+    if not options.held_out and calibration is None:
+        raise UsageError(
+            f"{options.model} is not calibrated; run petlesion model calibrate, or give --held-out"
+        )
+    tasks = (
+        list(held_out_tasks(cohort, model))
+        if options.held_out
+        else [Task(case.case_id, model) for case in cohort.test_cases]
+    )
+    check_unseen(cohort, model, tasks)
+    settings = PredictionSettings(mirror=options.mirror)
+    part = "held_out" if options.held_out else "test"
+    evidence = gather(EvidenceFolder(options.output / part, cohort, model, settings), tasks)
+    if options.held_out or calibration is None:
+        return cross_fitted(evidence, patients)
+    return [Judged(study, calibration) for study in evidence]
+
+
+def tell_of_size_10(at_size: Summary, by_confidence: Mapping[float, Summary]) -> str:
+    """Least false-positive volume by confidence at no more false-negative volume than size 10 has."""
+    allowed = at_size.false_negative_volume_ml.value or 0.0
+    possible = {
+        least: summary
+        for least, summary in by_confidence.items()
+        if (summary.false_negative_volume_ml.value or 0.0) <= allowed
+    }
+    if not possible:
+        return "No confidence keeps the false-negative volume of size 10.\n"
+    least, best = min(possible.items(), key=lambda item: item[1].false_positive_volume_ml.value or 0.0)
+    size_10, confidence = (s.false_positive_volume_ml.value or 0.0 for s in (at_size, best))
+    return (
+        f"At a false-negative volume of at most size 10's {allowed:.3f} mL, confidence {least:g} leaves "
+        f"{confidence:.3f} mL of false-positive volume in place of {size_10:.3f} mL.\n"
+    )
+
+
+def tell_of_dice_and_flags(studies: list[Judged]) -> str:
+    """How expected and achieved Dice go together, and how many studies are flagged."""
+    pairs = dice_pairs(studies)
+    flagged = sum(
+        bool(what_is_unusual(study.evidence.statistics, study.calibration.ranges)) for study in studies
+    )
+    lines = [f"{flagged} of {len(studies)} studies are flagged as unlike the training data.\n"]
+    if len(pairs) > 2:
+        related = np.corrcoef([p.expected for p in pairs], [p.achieved for p in pairs])[0, 1]
+        lines.append(f"Expected and achieved Dice of {len(pairs)} studies: correlation {related:.3f}.\n")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
