@@ -93,6 +93,37 @@ def test_keys_move_choose_and_step(page: Any) -> None:
     assert page.get_attribute("tr[data-lesion='3']", "aria-current") == "true"
 
 
+def test_the_table_and_the_zoom_work_by_keyboard_alone(page: Any) -> None:
+    page.focus("tr[data-lesion='3'] button")
+    page.keyboard.press("Enter")
+    settle(page)
+    assert "lesion 3" in page.inner_text("#readout")
+    for key in ("+", "="):
+        page.keyboard.press(key)
+    settle(page)
+    assert "zoom 2×" in page.inner_text("#readout")
+    page.keyboard.press("-")
+    settle(page)
+    assert "zoom 1.5×" in page.inner_text("#readout")
+
+
+def test_on_paper_the_whole_table_stands_in_black_on_white_without_controls(
+    open_page: OpenPage, write_study_report: WriteStudyReport, phantom: Study
+) -> None:
+    spots = np.zeros(phantom.pet.shape, dtype=bool)
+    spots[:40:8, :40:8, 20] = True
+    study = replace(phantom, reference=Volume(spots, phantom.pet.affine))
+    page = ready(open_page(write_study_report(study), color_scheme="dark"))
+    page.emulate_media(media="print", color_scheme="dark")
+    assert not page.is_visible("#controls") and not page.is_visible(".keys")
+    frame, table = (page.locator(name).bounding_box() for name in (".scroll", "#lesions"))
+    assert page.locator("#lesions tbody tr").count() == 25 and frame["height"] >= table["height"]
+    colours = page.evaluate(
+        "() => ['color', 'backgroundColor'].map(key => getComputedStyle(document.body)[key])"
+    )
+    assert colours == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+
+
 def test_the_wheel_goes_through_the_slices(page: Any) -> None:
     before = cursor_mm(page)
     page.hover("#coronal")

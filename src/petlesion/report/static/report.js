@@ -78,7 +78,7 @@ function connectControls(study, state, step) {
     4: () => press("#ct-lung"), 5: () => press("#ct-soft"), 6: () => press("#ct-bone"),
     f: () => press("#show-fusion"), p: () => press("#show-pet"), c: () => press("#show-ct"),
     o: () => press("#outlines"), u: () => press("#uncertainty"), r: () => press("#play"),
-    n: () => step(1), b: () => step(-1), "+": () => zoom(1), "-": () => zoom(-1),
+    n: () => step(1), b: () => step(-1), "+": () => zoom(1), "=": () => zoom(1), "-": () => zoom(-1),
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !keys[event.key]) return;
