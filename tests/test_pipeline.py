@@ -4,14 +4,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from petlesion.calibration.evidence import gather_evidence
+from petlesion.calibration.stored import fit_calibration
 from petlesion.errors import ModelError, UsageError
 from petlesion.inference.predict import Model, PredictionSettings, load_model, predict
+from petlesion.lesions import label_components
 from petlesion.pipeline import (
     SegmentationSettings,
     lesion_mask,
     segment,
+    segmentation_of,
 )
 from petlesion.volume import Volume
+from tests.calibration.makers import make_case
 from tests.conftest import make_phantom
 
 
@@ -75,3 +80,31 @@ def test_the_mask_is_the_prediction_without_small_components(model_folder: Path)
 def test_without_a_model_there_is_a_sentence() -> None:
     with pytest.raises(ModelError, match="give the path"):
         segment(make_phantom())
+
+
+def test_a_calibrated_model_judges_lesions_and_removes_the_doubtful() -> None:
+    calibration = fit_calibration([gather_evidence(*make_case(seed)) for seed in range(4)], {})
+    study, prediction = make_case(20)
+    everything = SegmentationSettings(min_voxels=0)
+    found = segmentation_of(study, prediction, everything, calibration)
+    confidence = [lesion.confidence for lesion in found.table.lesions]
+    assert None not in confidence and found.expected_dice is not None
+    assert found.uncertainty is prediction.uncertainty
+    sure = segmentation_of(study, prediction, replace(everything, min_confidence=0.5), calibration)
+    kept = [value for value in confidence if value is not None and value >= 0.5]
+    assert [lesion.confidence for lesion in sure.table.lesions] == kept
+    assert 0 < len(kept) < len(confidence)
+    labels, _ = label_components(found.mask.array > 0)
+    numbers = [1 + index for index, value in enumerate(confidence) if value in kept]
+    np.testing.assert_array_equal(sure.mask.array, np.isin(labels, numbers))
+    plain = segmentation_of(study, prediction, everything)
+    np.testing.assert_array_equal(plain.mask.array, found.mask.array)
+    assert plain.expected_dice is None and plain.doubts == ()
+
+
+def test_a_confidence_needs_a_calibration_and_a_number_from_0_to_1() -> None:
+    study, prediction = make_case(20)
+    with pytest.raises(UsageError, match="not calibrated"):
+        segmentation_of(study, prediction, SegmentationSettings(min_confidence=0.5))
+    with pytest.raises(UsageError, match="confidence of 1.5"):
+        SegmentationSettings(min_confidence=1.5)

@@ -98,7 +98,7 @@ def fit_lesions(features: Floats, real: npt.NDArray[np.bool_]) -> LesionModel:
     there are real and false components.
     """
     if real.all() or not real.any():
-        kind = "false" if real.all() else "real"
+        kind = "false" if real.any() else "real"
         raise CohortError(
             f"the held-out predictions hold no {kind} component, so that no confidence can be fitted; "
             "take a larger cohort"

@@ -1,0 +1,115 @@
+"""Evidence, calibrations fitted to it, and who had a part in which."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from petlesion.calibration.cross_fit import INNER_FOLDS, cross_fitted
+from petlesion.calibration.evidence import Evidence, gather_evidence, read_evidence, write_evidence
+from petlesion.calibration.stored import calibration_from_json, calibration_of, fit_calibration
+from petlesion.errors import CohortError, FormatError, ModelError, StudyError, UsageError
+from petlesion.evaluation.metrics import evaluate_masks
+from petlesion.inference.predict import Model
+from petlesion.lesions import label_components
+from tests.calibration.makers import make_case
+
+
+@pytest.fixture(scope="module")
+def evidence() -> list[Evidence]:
+    return [gather_evidence(*make_case(seed)) for seed in range(12)]
+
+
+def test_evidence_tells_what_the_masks_tell(evidence: list[Evidence]) -> None:
+    study, prediction = make_case(3)
+    assert study.reference is not None
+    mask = study.pet.with_array(prediction.probability.array > 0.5)
+    metrics = evaluate_masks(mask, study.reference, study.name)
+    found = evidence[3]
+    assert (found.case_id, found.passes) == ("case3", 2)
+    assert found.dice == pytest.approx(metrics.dice)
+    assert len(found.real) == metrics.predicted_components == len(found.features)
+    false = found.predicted_sizes[~found.real].sum() * found.voxel_volume_ml
+    assert false == pytest.approx(metrics.false_positive_volume_ml)
+    assert found.logits.voxels[1].sum() == mask.array.sum()
+    assert found.logits.lesion.sum() == study.reference.array.sum()
+
+
+def test_evidence_is_read_as_it_was_written(evidence: list[Evidence], tmp_path: Path) -> None:
+    path = tmp_path / "case.npz"
+    write_evidence(path, evidence[0])
+    again = read_evidence(path)
+    assert (again.case_id, again.passes, again.voxel_volume_ml) == ("case0", 2, evidence[0].voxel_volume_ml)
+    assert again.statistics == evidence[0].statistics
+    for name in ("features", "predicted_sizes", "reference_sizes", "pairs", "shared_voxels"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(evidence[0], name))
+    np.testing.assert_array_equal(again.logits.voxels, evidence[0].logits.voxels)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(FormatError, match="no evidence"):
+        read_evidence(path)
+
+
+def test_evidence_needs_a_reference() -> None:
+    study, prediction = make_case(0)
+    with pytest.raises(StudyError, match="no reference"):
+        gather_evidence(replace(study, reference=None), prediction)
+
+
+def test_a_calibration_survives_json_and_judges(evidence: list[Evidence]) -> None:
+    calibration = fit_calibration(evidence, {"cohort": "made up"})
+    data = json.loads(json.dumps(calibration.as_json()))
+    assert calibration_from_json(data) == calibration
+    assert calibration.needs_uncertainty and "disagreement" in calibration.ranges
+    study, prediction = make_case(50)
+    labels, count = label_components(prediction.probability.array > 0.5)
+    confidence = calibration.confidence(labels, count, study, prediction)
+    real = gather_evidence(study, prediction).real
+    assert confidence[real].mean() > confidence[~real].mean() + 0.3
+    assert 0 < (calibration.expected_dice(prediction, labels > 0) or 0) < 1
+    assert calibration.doubts(study, prediction) == ()
+    hot = replace(study, pet=study.pet.with_array(study.pet.array * 10))
+    assert any("SUV" in clause for clause in calibration.doubts(hot, prediction))
+    with pytest.raises(UsageError, match="uncertainty"):
+        calibration.confidence(labels, count, study, replace(prediction, uncertainty=None))
+
+
+def test_after_a_single_pass_the_probability_alone_counts(evidence: list[Evidence]) -> None:
+    calibration = replace(fit_calibration(evidence, {}), passes=1)
+    study, prediction = make_case(50)
+    labels, count = label_components(prediction.probability.array > 0.5)
+    alone = calibration.confidence(labels, count, study, replace(prediction, uncertainty=None))
+    np.testing.assert_array_equal(calibration.confidence(labels, count, study, prediction), alone)
+
+
+def test_a_garbled_calibration_is_named(evidence: list[Evidence]) -> None:
+    data = fit_calibration(evidence, {}).as_json()
+    model = Model("tiny", (), "float32", "abc", data)
+    assert calibration_of(model) == calibration_from_json(data)
+    assert calibration_of(replace(model, calibration=None)) is None
+    for garbled in ({"temperature": 0}, {"temperature": "nan"}, {"ranges": {"suv_99": 3}}, {"lesions": {}}):
+        with pytest.raises(ModelError, match="its calibration lacks or garbles"):
+            calibration_of(replace(model, calibration={**data, **garbled}))
+
+
+def test_no_patient_has_a_part_in_its_own_calibration(evidence: list[Evidence]) -> None:
+    patients = {f"case{number}": f"patient{number // 2}" for number in range(12)}
+    judged = cross_fitted(evidence, patients)
+    assert [study.evidence for study in judged] == evidence
+    by_patient: dict[str, set[float]] = {}
+    for study in judged:
+        by_patient.setdefault(patients[study.evidence.case_id], set()).add(study.calibration.temperature)
+    assert all(len(temperatures) == 1 for temperatures in by_patient.values())
+    calibrations = {study.calibration.temperature: study.calibration for study in judged}
+    assert len(calibrations) == INNER_FOLDS
+    for temperature, calibration in calibrations.items():
+        others = [s.evidence for s in judged if s.calibration.temperature != temperature]
+        assert fit_calibration(others, {}) == calibration
+
+
+def test_one_patient_cannot_be_judged(evidence: list[Evidence]) -> None:
+    with pytest.raises(CohortError, match="other patients"):
+        cross_fitted(evidence[:2], {"case0": "p", "case1": "p"})
+    with pytest.raises(CohortError, match="no held-out study"):
+        fit_calibration([], {})
