@@ -129,6 +129,13 @@ def test_a_case_is_complete_when_its_files_are(tmp_path: Path) -> None:
     assert not is_complete(cohort, "case-1")
 
 
+def test_a_case_whose_image_is_cut_off_is_not_complete(tmp_path: Path) -> None:
+    cohort = small_cohort(tmp_path / "c")
+    path = cohort.image_path("case-0", 1)
+    path.write_bytes(path.read_bytes()[:-7])
+    assert not is_complete(cohort, "case-0")
+
+
 def test_a_study_without_ct_or_reference_is_refused(tmp_path: Path) -> None:
     cohort = create_cohort(tmp_path / "c")
     study = small_study()

@@ -159,7 +159,12 @@ def test_a_segmentation_of_an_enhanced_pet(tmp_path: Path, labels: np.ndarray) -
 def round_trip(folder: Path, spec: SeriesSpec, labels: np.ndarray) -> None:
     """file -> Study -> SEG -> Study is the identity."""
     write_series(folder / "pet", body_images((6, 10, 12))[0], spec)
-    ct = ct_spec(orientation=spec.orientation, spacing=spec.spacing, origin=spec.origin)
+    ct = ct_spec(
+        orientation=spec.orientation,
+        spacing=spec.spacing,
+        origin=spec.origin,
+        positions_mm=spec.positions_mm,
+    )
     write_series(folder / "ct", body_images((6, 10, 12))[1], ct)
     (source,) = find_studies([folder])
     images = read_source(source)
@@ -171,11 +176,14 @@ def round_trip(folder: Path, spec: SeriesSpec, labels: np.ndarray) -> None:
     np.testing.assert_array_equal(study.pet.array, images.pet.array)
 
 
+@pytest.mark.parametrize("step_mm", [3.0, -3.0])
 @pytest.mark.parametrize("orientation", axis_directions())
-def test_round_trip_in_every_orientation(
-    tmp_path: Path, labels: np.ndarray, orientation: tuple[float, ...]
+def test_round_trip_in_all_48_orientations(
+    tmp_path: Path, labels: np.ndarray, orientation: tuple[float, ...], step_mm: float
 ) -> None:
-    round_trip(tmp_path, pet_spec(orientation=orientation, spacing=(3.0, 2.0, 1.5)), labels)
+    heights = tuple(step_mm * z for z in range(6))
+    spec = pet_spec(orientation=orientation, spacing=(3.0, 2.0, 1.5), positions_mm=heights)
+    round_trip(tmp_path, spec, labels)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,6 +1,7 @@
 """Images in and out, held against nibabel and SimpleITK, and files that lie."""
 
 import gzip
+import itertools
 from pathlib import Path
 
 import nibabel
@@ -21,7 +22,11 @@ from petlesion.io.nifti import (
 from petlesion.volume import Volume
 
 ENDINGS = [".nii", ".nii.gz", ".mha", ".nrrd"]
-ORIENTATIONS = ["LPS", "RAS", "LAS", "SPL", "PIR"]
+ORIENTATIONS = [
+    "".join(sides)
+    for axes in itertools.permutations(("LR", "PA", "SI"))
+    for sides in itertools.product(*axes)
+]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ import numpy as np
 
 from petlesion.errors import CohortError, PetlesionError, StudyError, UsageError, ValueRangeError
 from petlesion.io.atomic import write_text
-from petlesion.io.nifti import read_grid, read_mask, read_volume, write_volume
+from petlesion.io.nifti import is_whole, read_grid, read_mask, read_volume, write_volume
 from petlesion.volume import Study
 
 CT_CHANNEL = 0
@@ -232,14 +232,16 @@ def enter_case(cohort: Cohort, case: Case) -> Cohort:
 
 
 def is_complete(cohort: Cohort, case_id: str) -> bool:
-    """Whether a case is in the index and its three files can be opened and share one grid."""
+    """Whether a case is in the index and its three files are whole and share one grid."""
     if cohort.find(case_id) is None:
         return False
+    paths = cohort.paths(case_id)
     try:
-        ct, pet, label = (read_grid(path) for path in cohort.paths(case_id))
+        ct, pet, label = (read_grid(path) for path in paths)
+        whole = all(is_whole(path) for path in paths)
     except PetlesionError:
         return False
-    return ct.matches(pet) and label.matches(pet)
+    return whole and ct.matches(pet) and label.matches(pet)
 
 
 def _dataset_json(cohort: Cohort) -> dict[str, Any]:

@@ -9,6 +9,7 @@ name different sides of the patient, or if the sform's voxel size is not the one
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,20 @@ def read_grid(path: str | Path) -> Grid:
         with _opened(path) as stream:
             return _read_header(path, stream).grid
     return itk.read_grid(path)
+
+
+def is_whole(path: str | Path) -> bool:
+    """Whether a .nii.gz that was written here is as long as its header promises, without unpacking it.
+
+    The stream's last four bytes are the length of its content (RFC 1952, 2.3.1). A stream of several members,
+    which is not written here, does not count as whole.
+    """
+    path = _existing(path)
+    with path.open("rb") as raw, _opened(path) as stream:
+        header = _read_header(path, stream)
+        raw.seek(-4, os.SEEK_END)
+        stated = int.from_bytes(raw.read(4), "little")
+    return stated == (header.offset + header.bytes_needed) % 2**32
 
 
 def read_volume(path: str | Path) -> Volume:
