@@ -7,8 +7,9 @@ whole body on 400 × 400 × 326 voxels. Without --model (a run, or any nnU-Net v
 PET) the weights are random, with a last bias that makes one voxel in 200 of a patch a lesion: the hard case
 for agreement, as trained weights leave far fewer voxels near to 0.5. Each way runs in a process of its own;
 times are from images in memory to a mask, networks loaded. --small makes study and network small and takes
-two minutes. --turns lets the networks alone take turns on so many patches in one process, and prints the
-processor's seconds of each patch and of all tiles: what to expect where other programs disturb the clock.
+two minutes. --turns lets the networks alone take turns on so many patches in one process, on one thread each,
+and prints the processor's seconds of each patch and of all tiles: what to expect where other programs
+disturb the clock.
 """
 
 from __future__ import annotations
@@ -134,12 +135,13 @@ def networks_of(task: Task) -> dict[str, Callable[[np.ndarray], Any]]:
     from petlesion.inference.backends.torch import open_model_folder
     from petlesion.model.bundle import Bundle
 
+    torch.set_num_threads(1)  # several that wait for each other count as work
     path = next(Bundle.open(task.folder / "bundle").network_paths())[2]
     precisions = ("float32", "bfloat16") if computes_bfloat16() else ("float32",)
     network = next(iter(open_model_folder(task.model).networks.values())).eval().requires_grad_(False)
     return {
         "stock nnU-Net": lambda patch: network(torch.from_numpy(patch)),
-        **{f"petlesion {precision}": OpenVinoNetwork(path, precision) for precision in precisions},
+        **{f"petlesion {precision}": OpenVinoNetwork(path, precision, threads=1) for precision in precisions},
     }
 
 

@@ -261,13 +261,13 @@ def test_ctrl_c_leaves_no_half_folder(
     def write_slowly(folder: Path, *_: object) -> dict[str, object]:
         (folder / "lesions.nii.gz").touch()
         begun.set()
-        go_on.wait(10)
+        go_on.wait(30)
         return {}
 
-    def interrupt(*arguments: Any) -> Prediction:
+    def interrupt(*arguments: Any, **options: Any) -> Prediction:
         if computes.pop():
-            return predict_prepared(*arguments)
-        assert begun.wait(10)
+            return predict_prepared(*arguments, **options)
+        assert begun.wait(30)
         raise KeyboardInterrupt
 
     computes = [False, True]

@@ -1,8 +1,9 @@
-"""nnU-Net's resampling to and from a plan's spacing, as one small matrix per axis.
+"""nnU-Net's resampling to and from a plan's spacing, one axis after the other.
 
 nnU-Net calls skimage's `resize` (edge mode, no anti-aliasing), which is scipy's `zoom` with `grid_mode`: a
 tensor product of one-axis spline interpolations. Each is a linear map, so a volume is resampled by three
-matrix products in place of one evaluation of 64 spline weights per voxel.
+products with small matrices in place of one evaluation of 64 spline weights per voxel; where a voxel hangs on
+one or two neighbours alone, they are picked.
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ def slice_axis(separate: bool | None, spacing: Spacing, new_spacing: Spacing) ->
 def _resize_axis(image: Float, axis: int, size: int, order: int) -> Float:
     if image.shape[axis] == size:
         return image
+    if order == 0:
+        return image.take(_nearest(image.shape[axis], size), axis)
+    if order == 1:
+        return _between_neighbours(image, axis, size)
     matrix = _interpolation_matrix(image.shape[axis], size, order)
     # One large product each: many small ones cost far more wherever BLAS shares them out among threads.
     if axis == 0:
@@ -75,16 +80,28 @@ def _resize_axis(image: Float, axis: int, size: int, order: int) -> Float:
     return np.moveaxis(resized.reshape(*moved.shape[:-1], size), -1, axis)
 
 
+def _between_neighbours(image: Float, axis: int, size: int) -> Float:
+    """Linear interpolation; beyond the middle of the first and last voxel, these alone."""
+    last = image.shape[axis] - 1
+    positions = np.clip((np.arange(size) + 0.5) * (image.shape[axis] / size) - 0.5, 0, last)
+    before = positions.astype(np.intp)
+    share = (positions - before).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
+    left, mean = image.take(before, axis), image.take(np.minimum(before + 1, last), axis)
+    mean -= left
+    mean *= share
+    mean += left
+    return mean
+
+
+def _nearest(size: int, new_size: int) -> npt.NDArray[np.intp]:
+    """The voxel that scipy takes for each new one."""
+    positions = size / new_size * (np.arange(new_size) + 0.5) - 0.5
+    nearest = ndimage.map_coordinates(np.arange(size), positions[None], order=0, mode="nearest")
+    return np.asarray(nearest, dtype=np.intp)
+
+
 def _interpolation_matrix(size: int, new_size: int, order: int) -> Float:
     """The matrix [new_size, size] of scipy's one-axis zoom: its answer to each unit vector."""
-    if order == 0:
-        return _nearest_matrix(size, new_size)
     units = np.eye(size)
     matrix = ndimage.zoom(units, (new_size / size, 1.0), order=order, mode="nearest", grid_mode=True)
     return np.asarray(matrix, dtype=np.float32)
-
-
-def _nearest_matrix(size: int, new_size: int) -> Float:
-    positions = size / new_size * (np.arange(new_size) + 0.5) - 0.5
-    nearest = ndimage.map_coordinates(np.arange(size), positions[None], order=0, mode="nearest")
-    return np.asarray(np.eye(size)[nearest], dtype=np.float32)
