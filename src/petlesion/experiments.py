@@ -81,6 +81,8 @@ class Experiment:
     input: str = "ct-pet"
     # Whether PET is z-scored study by study, or clipped and z-scored with the cohort's lesion voxels like CT.
     pet_normalization: str = "study"
+    # A checkpoint of a network of the same shape whose weights training starts from; None for random ones.
+    initial_weights: str | None = None
     precision: str = "auto"
     seed: int = 0
 
@@ -233,6 +235,7 @@ _SOURCES: Mapping[str, str] = {
     "batch_dice": _NNUNET,
     "input": "section Data",
     "pet_normalization": "section Data; the released plan",
+    "initial_weights": _NNUNET,
     "precision": "nnU-Net's mixed precision on CUDA; bfloat16 on processors that have it",
     "seed": "not published",
 }
@@ -396,6 +399,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "batch_dice": _parse_planned_bool,
     "input": str,
     "pet_normalization": str,
+    "initial_weights": str,
     "precision": str,
     "seed": int,
 }

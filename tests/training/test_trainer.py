@@ -350,3 +350,25 @@ def test_a_loss_that_is_no_longer_a_number_ends_the_training(
     monkeypatch.setattr(trainer.Learner, "train_step", lambda self, batch: float("nan"))
     with pytest.raises(ExperimentError, match="no longer a number in epoch 1"):
         train(cohort, tiny("epochs=1", "iterations=1"), 0, tmp_path, options)
+
+
+def test_training_starts_from_initial_weights(
+    cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
+) -> None:
+    start = finished / "checkpoint_final.pth"
+    barely = tiny(f"initial_weights={start}", "epochs=1", "iterations=1", "learning_rate=1e-9")
+    fold = train(cohort, barely, 0, tmp_path, options)
+    before, after = (
+        torch.load(path, weights_only=True)["network_weights"]
+        for path in (start, fold / "checkpoint_final.pth")
+    )
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-6)
+
+
+def test_initial_weights_of_another_network_are_refused(
+    cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
+) -> None:
+    start = finished / "checkpoint_final.pth"
+    with pytest.raises(ExperimentError, match="another network"):
+        train(cohort, tiny(f"initial_weights={start}", "input=pet"), 0, tmp_path, options)

@@ -9,6 +9,7 @@ import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 
+from petlesion.errors import ExperimentError
 from petlesion.experiments import Experiment
 from petlesion.training.precision import Computation, Outputs, prepare_network
 from petlesion.training.sampling import Batch
@@ -90,6 +91,16 @@ class Learner:
             "optimizer_state": self._optimizer.state_dict(),
             "grad_scaler_state": self._scaler.state_dict(),
         }
+
+    def start_from(self, weights: dict[str, Any], origin: str) -> None:
+        """Take over the weights of another network; raises ExperimentError unless its shape is the same."""
+        try:
+            self.network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ExperimentError(
+                f"{origin} holds the weights of another network; train it with this run's input, patch and "
+                "features"
+            ) from error
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Go back to what `state` returned, on whatever device it was."""

@@ -203,14 +203,18 @@ class _Training:
         return self.learner.computation.device
 
     def resume(self) -> None:
-        """Go back to the last checkpoint, if there is one."""
+        """Go back to the last checkpoint, or to the experiment's initial weights, if there are any."""
         path = self.folder / LATEST_NAME
+        initial = self.run.experiment.initial_weights
         if path.exists():
             checkpoint = load_checkpoint(path, self.device)
             self.learner.restore(checkpoint)
             self.best = checkpoint["_best_ema"]
             restore_random_states(checkpoint["random_states"], self.device)
             self.records = checkpoint[RECORDS]
+        elif initial is not None:
+            weights = load_checkpoint(Path(initial), self.device)["network_weights"]
+            self.learner.start_from(weights, initial)
         self.progress.rewrite(self.records)
 
     def finish(self, batches: Batches, options: TrainingOptions) -> None:
