@@ -1,16 +1,18 @@
-"""Make the cohort that the model in the box is trained on: real sarcomas and simulated whole bodies.
+"""Make the cohorts that the models in the box are trained on: simulated whole bodies and real sarcomas.
 
     python box/cohort.py --studies $PETLESION_DATA/sts [--organs $PETLESION_DATA/organs] -o box/work
 
-Writes Dataset011_Box into the folder: each real study as it is and cut anew several times, its CT then a
-little out of place (source "real"), and simulated whole bodies on a grid of 4 mm (source "simulated"), in
-five folds. All cases of a patient stay together. A run that was interrupted goes on where it stopped.
+Writes into the folder
+  Dataset010_Simulated   simulated whole bodies on a grid of 4 mm, to begin with
+  Dataset011_Box         the same (source "simulated"), and each real study as it is and cut anew several
+                         times, its CT then a little out of place (source "real"), in five folds
+All cases of a patient stay together. A run that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +34,8 @@ SIMULATED, SIMULATED_WITH_ORGANS = 200, 40
 SPACING_MM = (4.0, 4.0, 4.0)
 FIELD_OF_VIEW_MM = 500.0
 MOST_SHIFT_MM = 8.0
+# Of the simulated cohort one fold is trained, on all but a twelfth.
+FOLDS, FOLDS_OF_SIMULATED = 5, 12
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,20 @@ def real_entries(studies: Path) -> Iterator[Entry]:
 
 
 def simulated_entries(organs: Path | None) -> Iterator[Entry]:
-    """Simulated studies, the last ones around real organ masks where these are at hand."""
+    """Studies to be simulated, the last ones around real organ masks where these are at hand."""
     plain = SimulationSettings(SPACING_MM, field_of_view_mm=FIELD_OF_VIEW_MM)
     around_organs = SimulationSettings(SPACING_MM, field_of_view_mm=FIELD_OF_VIEW_MM, organs=organs)
     for number in range(SIMULATED + (SIMULATED_WITH_ORGANS if organs else 0)):
         seed = study_seed(SEED, number)
         settings = plain if number < SIMULATED else around_organs
         yield Entry(study_name(seed), study_name(seed), "simulated", partial(simulate, seed, settings))
+
+
+def copied_entries(cohort: Cohort) -> Iterator[Entry]:
+    """The cases of a cohort, for another one."""
+    for case in cohort.cases:
+        make = partial(cohort.read_study, case.case_id)
+        yield Entry(case.case_id, case.patient_id, case.source, make)
 
 
 def read(source: object) -> Study:
@@ -80,7 +91,7 @@ def write_case(cohort: Cohort, entry: Entry) -> Case:
     return write_images(cohort, entry.make(), entry.case_id, entry.patient_id, entry.source)
 
 
-def make_cohort(folder: Path, entries: Iterator[Entry], workers: int) -> Cohort:
+def make_cohort(folder: Path, entries: Iterable[Entry], folds: int, workers: int) -> Cohort:
     """Make what of the cohort is missing, and split it."""
     cohort = create_cohort(folder)
     missing = [entry for entry in entries if not is_complete(cohort, entry.case_id)]
@@ -89,7 +100,7 @@ def make_cohort(folder: Path, entries: Iterator[Entry], workers: int) -> Cohort:
             cohort = enter_case(cohort, case)
             print(f"\r{folder.name}: {done} of {len(missing)}", end="", flush=True)
     print()
-    return split_cohort(cohort, SplitSettings(test_share=0.0, folds=5, seed=0))
+    return split_cohort(cohort, SplitSettings(test_share=0.0, folds=folds, seed=0))
 
 
 def main() -> None:
@@ -101,9 +112,11 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    real = list(real_entries(arguments.studies))
-    entries = [*real, *simulated_entries(arguments.organs)]
-    make_cohort(arguments.out / "Dataset011_Box", iter(entries), arguments.workers)
+    out, workers = arguments.out, arguments.workers
+    bodies = list(simulated_entries(arguments.organs))
+    simulated = make_cohort(out / "Dataset010_Simulated", bodies, FOLDS_OF_SIMULATED, workers)
+    both = [*real_entries(arguments.studies), *copied_entries(simulated)]
+    make_cohort(out / "Dataset011_Box", both, FOLDS, workers)
 
 
 if __name__ == "__main__":
