@@ -106,5 +106,5 @@ def test_a_confidence_needs_a_calibration_and_a_number_from_0_to_1() -> None:
     study, prediction = make_case(20)
     with pytest.raises(UsageError, match="not calibrated"):
         segmentation_of(study, prediction, SegmentationSettings(min_confidence=0.5))
-    with pytest.raises(UsageError, match="confidence of 1.5"):
+    with pytest.raises(UsageError, match=r"confidence of 1\.5"):
         SegmentationSettings(min_confidence=1.5)

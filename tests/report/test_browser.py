@@ -260,6 +260,21 @@ def test_uncertainty_can_be_laid_over_the_planes(
     assert after[2] > before[2] + 30
 
 
+def test_a_judged_study_tells_what_to_expect_and_what_to_doubt(
+    open_page: OpenPage, write_study_report: WriteStudyReport, phantom: Study
+) -> None:
+    doubt = "The study looks unlike those that the model was trained on: the body's median SUV is 7.09."
+    entropy = phantom.pet.with_array(np.full(phantom.pet.shape, 0.25, dtype=np.float32))
+    report = write_study_report(
+        phantom, confidence=[0.9, 0.5, 0.2], flag=doubt, expected_dice=0.714, uncertainty=entropy
+    )
+    page = ready(open_page(report))
+    assert page.inner_text("[role=alert]") == f"Needs a careful look: {doubt}"
+    assert "Expected Dice" in page.inner_text(".totals") and "0.71" in page.inner_text(".totals")
+    assert page.locator("#uncertainty").is_visible()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 1280
+
+
 @pytest.mark.parametrize("orientation", ["RAS", "PIR", "SLA"])
 def test_the_patients_left_is_on_the_right_in_any_storage_order(
     open_page: OpenPage, write_study_report: WriteStudyReport, orientation: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -123,6 +124,6 @@ def read_evidence(path: Path) -> Evidence:
                 voxel_volume_ml=float(stored["voxel_volume_ml"]),
                 statistics={str(name): float(value) for name, value in zip(names, values, strict=True)},
             )
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise FormatError(f"{path} is no evidence of a study; remove it and calibrate again") from error
     return evidence

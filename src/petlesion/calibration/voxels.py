@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 _LOWEST, _HIGHEST, _WIDTH = -30.0, 17.0, 0.05  # above 17, a probability in float32 is 1
+_LEAST = expit(_LOWEST)
 _BINS = round((_HIGHEST - _LOWEST) / _WIDTH)
 LOGITS: Floats = np.asarray(_LOWEST + (np.arange(_BINS) + 0.5) * _WIDTH, dtype=np.float64)
 """The logit in the middle of each bin."""
@@ -68,10 +69,10 @@ def count_logits(probability: Array, mask: Mask, reference: Mask | None = None) 
     """Count a study's voxels, [z, y, x] each; without a reference, all of them as background."""
     voxels = np.zeros((2, 2, _BINS), dtype=np.int64)
     for index, plane in enumerate(probability):
+        counted = plane >= _LEAST
         with np.errstate(divide="ignore"):
-            logits = logit(plane.astype(np.float64))
-        counted = logits >= _LOWEST
-        bins = ((np.minimum(logits[counted], _HIGHEST) - _LOWEST) / _WIDTH).astype(np.int64)
+            logits = logit(plane[counted].astype(np.float64))
+        bins = ((np.clip(logits, _LOWEST, _HIGHEST) - _LOWEST) / _WIDTH).astype(np.int64)
         code = mask[index][counted] * np.int64(2)
         if reference is not None:
             code += reference[index][counted]
