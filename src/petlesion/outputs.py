@@ -29,7 +29,7 @@ from petlesion.io.nifti import write_volume
 from petlesion.lesions import label_components, lesions_as_json, write_lesions_csv
 from petlesion.pipeline import Segmentation, SegmentationSettings, check_confidence
 from petlesion.records import SourceMark
-from petlesion.report.facts import conversion_in_words
+from petlesion.report.facts import conversion_in_words, model_in_words
 from petlesion.report.html import ReportFacts, write_report
 from petlesion.report.projections import Projections, write_gif, write_png
 from petlesion.volume import Volume
@@ -174,7 +174,7 @@ def _write_page(
     uncertainty = segmentation.uncertainty
     facts = ReportFacts(
         created=record["created"],
-        model={name: str(value) for name, value in record["run"]["model"].items()},
+        model=model_in_words(record["run"]["model"]),
         conversion=conversion_in_words(record["conversion"]),
         flag=flag_of(segmentation.doubts),
         expected_dice=segmentation.expected_dice,

@@ -1,5 +1,5 @@
 from petlesion.dicom.suv import suv_conversion
-from petlesion.report.facts import conversion_in_words
+from petlesion.report.facts import conversion_in_words, model_in_words
 from tests.dicom.builders import pet_header
 
 
@@ -34,4 +34,12 @@ def test_every_fact_has_a_name_and_nothing_is_shown_for_what_is_unknown() -> Non
         "Body height": "175 cm",
         "Sex": "M",
         "software": "x",
+    }
+
+
+def test_the_facts_of_a_model_have_names() -> None:
+    assert model_in_words({"name": "b", "sha256": "ab12", "x": 1}) == {
+        "Name": "b",
+        "SHA-256": "ab12",
+        "x": "1",
     }

@@ -1,4 +1,4 @@
-"""What a report says of a conversion to SUV, in the words and units of the clinic."""
+"""What a report says of the conversion to SUV and of the model, in the words and units of the clinic."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _LABELS = {
     "decay_seconds": "Decay of the dose",
     "half_life_s": "Half-life",
 }
+_MODEL_LABELS = {"name": "Name", "sha256": "SHA-256", "precision": "Precision"}
 _UNITS = {
     "dose_bq": (1e-6, "MBq"),
     "weight_kg": (1.0, "kg"),
@@ -36,6 +37,11 @@ def conversion_in_words(facts: Mapping[str, Any]) -> dict[str, str]:
     """
     order = [*(name for name in _LABELS if name in facts), *(name for name in facts if name not in _LABELS)]
     return {_LABELS.get(name, name): _shown(name, facts[name]) for name in order if facts[name] is not None}
+
+
+def model_in_words(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The facts of a model by readable names; what is not known by name stays as it is."""
+    return {_MODEL_LABELS.get(name, name): str(value) for name, value in facts.items()}
 
 
 def _shown(name: str, value: Any) -> str:
