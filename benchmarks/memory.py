@@ -1,13 +1,15 @@
 """Peak memory of `petlesion segment` with the paper's network, and whether it grows from study to study.
 
     python benchmarks/memory.py [--slices 326 677] [--precision bfloat16 float32] [--tiles body full]
+    python benchmarks/memory.py --first-tile
     python benchmarks/memory.py --studies 20
 
 The first way segments simulated studies of 400 × 400 voxels with the paper's network (128³ patches,
 32 … 320 features), each in a process of its own that also reads the images and writes the report. Tiles lie a
-whole patch apart, which saves time and takes the same memory. The second segments so many copies of
-a small study in one process, with a small network, and prints what each one took, in seconds and in seconds
-of the processor, which other programs disturb less, and the memory in use after it.
+whole patch apart, which saves time and takes the same memory. With --first-tile the network computes the
+first tile alone and finds nothing in the others, and no report is written: quicker still. The last way
+segments so many copies of a small study in one process, with a small network, and prints what each one took,
+in seconds and in seconds of the processor, which other programs disturb less, and the memory in use after it.
 Weights are random with a last bias that lets them find nothing: what many lesions take is measured by
 benchmarks/report.py.
 """
@@ -16,12 +18,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from machine import describe
@@ -104,14 +108,51 @@ def processor_and_memory(pid: int) -> tuple[float, float]:
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
-def measure_peaks(work: Path, slices: list[int], precisions: list[str], windows: list[str]) -> None:
+class FirstTileOnly:
+    """A network that computes its first patch alone and finds nothing in the others."""
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+        self.empty: np.ndarray | None = None
+
+    def __call__(self, patches: np.ndarray) -> np.ndarray:
+        """Run the network, or not."""
+        if self.empty is not None:
+            return self.empty.copy()
+        output: np.ndarray = self.network(patches)
+        self.empty = np.full_like(output, NOTHING)
+        return output
+
+    def release(self) -> None:
+        """Give back the memory of the layers' values."""
+        self.network.release()
+
+
+def predict_first_tile(study: Path, bundle: Path, precision: str, tiles: str) -> None:
+    """Predict a study with a network that computes one tile, and print this process's highest memory."""
+    from petlesion.inference.predict import PredictionSettings, load_model, predict
+    from petlesion.pipeline import read_study
+
+    model = load_model(bundle, precision=precision)
+    (member,) = model.members
+    networks = {fold: FirstTileOnly(network) for fold, network in member.networks.items()}
+    model = replace(model, members=(replace(member, networks=networks),))
+    predict(read_study(study), model, PredictionSettings(tiles))
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"{study.name}, {precision:8s} --tiles {tiles}: peak {peak_gb:.2f} GB in prediction", flush=True)
+
+
+def measure_peaks(work: Path, arguments: argparse.Namespace) -> None:
     """Print the highest memory of each length, precision and window."""
     in_own_process("write_bundle", work, PAPER, 128)
-    for count in slices:
+    for count in arguments.slices:
         study = work / f"study-{count}"
         in_own_process("write_study", study, SPACING_MM, count)
-        for precision in precisions:
-            for tiles in windows:
+        for precision in arguments.precision:
+            for tiles in arguments.tiles:
+                if arguments.first_tile:
+                    in_own_process("predict_first_tile", study, work / "bundle-128", precision, tiles)
+                    continue
                 options = ("--precision", precision, "--tiles", tiles, "--step", "1")
                 found = segment(study, work / "bundle-128", work / f"{count}-{precision}-{tiles}", *options)
                 print(
@@ -149,6 +190,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, nargs="+", default=[326, 677])
     parser.add_argument("--precision", nargs="+", default=["bfloat16", "float32"])
     parser.add_argument("--tiles", nargs="+", default=["body", "full"])
+    parser.add_argument("--first-tile", action="store_true", help="predict, computing the first tile alone")
     parser.add_argument("--studies", type=int, help="segment so many copies of a study in one process")
     arguments = parser.parse_args()
 
@@ -157,7 +199,7 @@ def main() -> None:
         if arguments.studies:
             measure_growth(Path(name), arguments.studies)
         else:
-            measure_peaks(Path(name), arguments.slices, arguments.precision, arguments.tiles)
+            measure_peaks(Path(name), arguments)
 
 
 if __name__ == "__main__":

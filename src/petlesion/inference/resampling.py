@@ -86,7 +86,8 @@ def _between_neighbours(image: Float, axis: int, size: int) -> Float:
     positions = np.clip((np.arange(size) + 0.5) * (image.shape[axis] / size) - 0.5, 0, last)
     before = positions.astype(np.intp)
     share = (positions - before).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
-    left, mean = image.take(before, axis), image.take(np.minimum(before + 1, last), axis)
+    left = image.take(before, axis)
+    mean: Float = image.take(np.minimum(before + 1, last), axis)
     mean -= left
     mean *= share
     mean += left
