@@ -110,7 +110,7 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
 def read_evidence(path: Path) -> Evidence:
     """Read what `write_evidence` wrote. Raises FormatError for anything else."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             names, values = stored["statistic_names"], stored["statistics"]
             evidence = Evidence(
                 case_id=str(stored["case_id"]),
@@ -124,6 +124,6 @@ def read_evidence(path: Path) -> Evidence:
                 voxel_volume_ml=float(stored["voxel_volume_ml"]),
                 statistics={str(name): float(value) for name, value in zip(names, values, strict=True)},
             )
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise FormatError(f"{path} is no evidence of a study; remove it and calibrate again") from error
     return evidence
