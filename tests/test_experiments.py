@@ -170,6 +170,15 @@ def test_a_setting_that_cannot_be_is_a_typed_error(setting: str) -> None:
         with_settings(find_experiment("b"), [setting])
 
 
+def test_uncertain_sampling_and_an_earlier_run_need_each_other() -> None:
+    changed = with_settings(find_experiment("b"), ["earlier_run=runs/b", "sampling=uncertain"])
+    assert (changed.sampling, changed.earlier_run) == ("uncertain", "runs/b")
+    with pytest.raises(ExperimentError, match=r"earlier_run=None cannot be: .* since sampling=uncertain"):
+        with_settings(find_experiment("b"), ["sampling=uncertain"])
+    with pytest.raises(ExperimentError, match=r"earlier_run=runs/b .* left out, since sampling=cases"):
+        with_settings(find_experiment("b"), ["earlier_run=runs/b"])
+
+
 def test_an_unknown_name_is_answered_with_those_that_exist() -> None:
     with pytest.raises(ExperimentError, match=r"no experiment 'B'; choose one of baseline, a, b"):
         find_experiment("B")

@@ -15,7 +15,7 @@ from typing import Any
 from petlesion.errors import ExperimentError
 
 OVERSAMPLING_KINDS = ("last", "probabilistic")
-SAMPLINGS = ("cases", "sources")
+SAMPLINGS = ("cases", "sources", "uncertain")
 OPTIMIZERS = ("sgd", "adamw")
 LOSSES = ("dice_ce", "generalised_dice_ce")
 INPUTS = ("ct-pet", "pet", "ct")
@@ -72,8 +72,11 @@ class Experiment:
     # Share of patches drawn around a lesion: the last ones of each batch, or each with that probability.
     oversampling: float = 0.5
     oversampling_kind: str = "last"
-    # Whether a patch comes from any case, or from each of the cohort's sources in turn.
+    # Whether a patch comes from any case, or from each of the cohort's sources in turn; or whether, of the
+    # patches that are oversampled, it is drawn where an earlier run was unsure or wrong.
     sampling: str = "cases"
+    # The run whose held-out probabilities say where that is; None unless sampling is uncertain.
+    earlier_run: str | None = None
     mirroring: bool = True
     loss: str = "dice_ce"
     # Whether the soft Dice is taken over the batch as a whole, not patch by patch; None as the plan says.
@@ -115,6 +118,16 @@ class Experiment:
         for setting, choices in _CHOICES.items():
             value = getattr(self, setting)
             _require(value in choices, setting, value, " or ".join(choices))
+        self._check_earlier_run()
+
+    def _check_earlier_run(self) -> None:
+        needed = self.sampling == "uncertain"
+        expected = (
+            "the folder of a run with held-out probabilities, since sampling=uncertain"
+            if needed
+            else f"left out, since sampling={self.sampling}"
+        )
+        _require(bool(self.earlier_run) == needed, "earlier_run", self.earlier_run, expected)
 
     @property
     def validation_iterations(self) -> int:
@@ -230,6 +243,7 @@ _SOURCES: Mapping[str, str] = {
     "oversampling": "Table 2",
     "oversampling_kind": "50 % is nnU-Net's last patch of each batch of two",
     "sampling": _NNUNET,
+    "earlier_run": _NNUNET,
     "mirroring": "Table 2",
     "loss": "Table 1",
     "batch_dice": _NNUNET,
@@ -394,6 +408,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "oversampling": float,
     "oversampling_kind": str,
     "sampling": str,
+    "earlier_run": str,
     "mirroring": _parse_bool,
     "loss": str,
     "batch_dice": _parse_planned_bool,

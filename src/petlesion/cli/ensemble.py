@@ -12,16 +12,15 @@ import typer
 
 from petlesion.cli.batch import try_all
 from petlesion.cli.console import print_json, say
-from petlesion.cli.predict import PROBABILITIES, RECORD, check_unseen, held_out_tasks
+from petlesion.cli.predict import check_unseen, held_out_tasks
 from petlesion.cli.tables import FORMAT_OPTION, JSON_OPTION, show_table
 from petlesion.errors import CohortError
+from petlesion.model.held_out import RECORD, how_to_predict, predictions_folder, probability_path
 
 if TYPE_CHECKING:
     from petlesion.cohort.layout import Cohort
     from petlesion.evaluation.ensembles import Combination, HeldOutStudy, Scored, Selection
     from petlesion.model.bundle import Bundle
-
-_PREDICTIONS = Path("cross_validation", "predictions")
 
 
 def ensemble(
@@ -71,7 +70,7 @@ class _Member:
     case_ids: tuple[str, ...]
 
     def probability_path(self, case_id: str) -> Path:
-        return self.run / _PREDICTIONS / PROBABILITIES / f"{case_id}.nii.gz"
+        return probability_path(self.run, case_id)
 
 
 def _names_of(runs: Sequence[Path]) -> list[str]:
@@ -93,8 +92,8 @@ def _open_member(run: Path, cohort: Cohort) -> _Member:
     """Check that a run's predictions are its own, and that it was trained on none of their studies."""
     from petlesion.inference.predict import load_model
 
-    predictions = run / _PREDICTIONS
-    again = f"run petlesion predict {run} {cohort.folder} --held-out --probabilities -o {predictions}"
+    predictions = predictions_folder(run)
+    again = how_to_predict(run, cohort.folder)
     try:
         record = json.loads((predictions / RECORD).read_text(encoding="utf-8"))
         weights, held_out, (folds,) = record["weights_sha256"], record["held_out"], record["folds"]

@@ -15,14 +15,12 @@ import typer
 from petlesion.cli.batch import try_overlapped
 from petlesion.cli.console import say
 from petlesion.errors import CohortError, FormatError, GeometryError, UsageError
+from petlesion.model.held_out import PROBABILITIES, RECORD
 
 if TYPE_CHECKING:
     from petlesion.cohort.layout import Cohort
     from petlesion.inference.predict import Model, PredictionSettings, PreparedStudy
     from petlesion.volume import Volume
-
-RECORD = "predict.json"
-PROBABILITIES = "probabilities"
 
 
 def predict(

@@ -11,11 +11,9 @@ A case's .pkl is moved into place last, so a case that has one is complete.
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ from petlesion.training.planning import (
     take_fingerprint,
     training_dataset_json,
 )
-from petlesion.training.processes import begin_worker
+from petlesion.training.processes import in_processes
 
 FINGERPRINT_NAME = "dataset_fingerprint.json"
 PLAN_NAME = "plans.json"
@@ -87,7 +85,7 @@ class PreprocessedCohort:
         _sweep(folder)
         work = partial(_preprocess_case, plan, training_dataset_json(self.cohort), folder)
         with _first_failure_stops(self.cohort):
-            for _ in _in_processes(work, self.missing_cases(plan), processes):
+            for _ in in_processes(work, self.missing_cases(plan), processes):
                 advance()
 
     def data_folder(self, plan: Json) -> Path:
@@ -131,25 +129,6 @@ def _preprocess_case(plan: Json, dataset_json: Json, folder: Path, case_id: str)
         )
         for ending in _ENDINGS:
             Path(scratch, case_id + ending).replace(folder / (case_id + ending))
-
-
-def _in_processes(work: Callable[[str], None], case_ids: list[str], processes: int) -> Iterator[str]:
-    """Yield each case when it is done; with one process or one case, nothing is started."""
-    if min(processes, len(case_ids)) <= 1:
-        for case_id in case_ids:
-            work(case_id)
-            yield case_id
-        return
-    context = multiprocessing.get_context("spawn")
-    workers = min(processes, len(case_ids))
-    with ProcessPoolExecutor(workers, context, initializer=begin_worker) as pool:
-        futures = {pool.submit(work, case_id): case_id for case_id in case_ids}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                yield futures[future]
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from types import ModuleType, SimpleNamespace
@@ -49,6 +50,28 @@ def tended_pools(module: ModuleType, processes: int) -> Iterator[None]:
         yield
     finally:
         setattr(module, "multiprocessing", original)  # noqa: B010
+
+
+def in_processes(work: Callable[[str], None], case_ids: list[str], processes: int) -> Iterator[str]:
+    """Yield each case when it is done; with one process or one case, nothing is started.
+
+    Raises what `work` raises for the first case that fails, BrokenProcessPool if a process was killed.
+    """
+    if min(processes, len(case_ids)) <= 1:
+        for case_id in case_ids:
+            work(case_id)
+            yield case_id
+        return
+    context = multiprocessing.get_context("spawn")
+    workers = min(processes, len(case_ids))
+    with ProcessPoolExecutor(workers, context, initializer=begin_worker) as pool:
+        futures = {pool.submit(work, case_id): case_id for case_id in case_ids}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield futures[future]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _end_with(parent: Any) -> None:

@@ -7,7 +7,7 @@ process draws it, however many do, and whether or not the training was interrupt
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from petlesion.experiments import Experiment
 from petlesion.training.processes import begin_worker
+from petlesion.training.uncertain import Centres
 
 Batch = dict[str, Any]
+_LESION = 1
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,12 @@ class _ChannelView:
 
 
 class SelectedChannels(nnUNetDatasetBlosc2):  # type: ignore[misc]
-    """Preprocessed cases of which only some channels are seen."""
+    """Preprocessed cases of which only some channels are seen.
+
+    Where there are `centres`, oversampled patches are centred on those voxels in place of the lesions'.
+    """
+
+    centres: Centres | None = None
 
     def __init__(self, folder: Path, case_ids: Sequence[str], channels: Sequence[int]) -> None:
         super().__init__(str(folder), list(case_ids))
@@ -51,6 +58,8 @@ class SelectedChannels(nnUNetDatasetBlosc2):  # type: ignore[misc]
         data, reference, previous, properties = super().load_case(identifier)
         if self.channels != tuple(range(data.shape[0])):
             data = _ChannelView(data, self.channels)
+        if self.centres is not None:
+            properties = {**properties, "class_locations": {_LESION: self.centres.read(identifier)}}
         return data, reference, previous, properties
 
 
@@ -77,6 +86,29 @@ class _CaseLoader(nnUNetDataLoader):  # type: ignore[misc]
         return [str(np.random.choice(group)) for group in turns]  # noqa: NPY002
 
 
+class _UnsureCaseLoader(_CaseLoader):
+    """Draws the case of each oversampled patch in proportion to its share, the others' as ever."""
+
+    shares: Mapping[str, float]
+    get_do_oversample: Callable[[int], bool]
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._decide = self.get_do_oversample
+        self._decided: list[bool] = []
+        self.get_do_oversample = self._as_decided
+
+    def get_indices(self) -> list[str]:
+        """The case of each patch of the next batch, after deciding which patches are oversampled."""
+        self._decided = [self._decide(patch) for patch in range(self.batch_size)]
+        unsure = np.random.choice(list(self.shares), self.batch_size, p=list(self.shares.values()))  # noqa: NPY002
+        drawn = zip(self._decided, unsure, super().get_indices(), strict=True)
+        return [str(there) if oversampled else anywhere for oversampled, there, anywhere in drawn]
+
+    def _as_decided(self, patch: int) -> bool:
+        return self._decided[patch]
+
+
 def group_cases(case_ids: Sequence[str], sources: Mapping[str, str], sampling: str) -> list[list[str]]:
     """The groups that batches draw from in turn: with `sources` one for each source of cases, else one."""
     groups: dict[str, list[str]] = {}
@@ -92,15 +124,17 @@ def patch_loader(
     label_manager: Any,
     transforms: Any,
     groups: Sequence[Sequence[str]],
+    shares: Mapping[str, float] | None = None,
 ) -> nnUNetDataLoader:
     """nnU-Net's loader with the experiment's oversampling, whose batches draw from those groups in turn.
 
     `patches` are the sizes that are cut from a case and that are left after augmentation. With oversampling
     `last` the last patches of a batch are centred on a lesion voxel, as many as the share rounds to; with
-    `probabilistic` each patch is, with that probability.
+    `probabilistic` each patch is, with that probability. With `shares` (by case, 1 in sum) the cases of such
+    patches are drawn in proportion to them.
     """
     cut, final = patches
-    loader = _CaseLoader(
+    loader = (_CaseLoader if shares is None else _UnsureCaseLoader)(
         cases,
         experiment.batch_size,
         list(cut),
@@ -111,6 +145,8 @@ def patch_loader(
         transforms=transforms,
     )
     loader.groups = groups
+    if shares is not None:
+        loader.shares = shares
     return loader
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from petlesion.cohort.layout import Cohort
@@ -53,6 +54,7 @@ from petlesion.training.sampling import (
     patch_loader,
     seed_everything,
 )
+from petlesion.training.uncertain import Centres, find_unsure
 
 _EMA_DECAY = 0.9
 # The trainer whose network it is: stock nnU-Net looks it up by name to build the network anew.
@@ -114,6 +116,9 @@ def train(
     if fold not in range(len(folds)):
         raise UsageError(f"{cohort.folder}: there is no fold {fold}; choose one of 0 to {len(folds) - 1}")
     device = choose_device(options.device)
+    if experiment.sampling == "uncertain":
+        # Planning and preprocessing may take hours: what the earlier run lacks is told before.
+        find_unsure(run_folder(results, cohort.name, experiment), cohort, experiment, folds[fold]).check()
     run, data_folder = prepare_run(cohort, experiment, results, options)
     run.check_split(fold, folds[fold])
     fold_folder = run.fold_folder(fold)
@@ -126,7 +131,7 @@ def train(
         if computation.device.type == "cpu":
             keep_freed_memory()
         options.say(f"fold {fold}: {computation.describe()}")
-        batches = build_batches(run, cohort, data_folder, fold)
+        batches = build_batches(run, cohort, data_folder, fold, options)
         training = _Training(run, fold, computation, options.say)
         training.resume()
         training.finish(batches, options)
@@ -153,7 +158,13 @@ def prepare_run(
     return run, prepared.data_folder(plan)
 
 
-def build_batches(run: Run, cohort: Cohort, data_folder: Path, number: int) -> Batches:
+def build_batches(
+    run: Run,
+    cohort: Cohort,
+    data_folder: Path,
+    number: int,
+    options: TrainingOptions = TrainingOptions(),
+) -> Batches:
     """All batches of the training of a cohort's fold, by number."""
     fold = cohort.folds[number]
     sources = {case.case_id: case.source for case in cohort.training_cases}
@@ -165,14 +176,27 @@ def build_batches(run: Run, cohort: Cohort, data_folder: Path, number: int) -> B
     channels = INPUT_CHANNELS[experiment.input]
     patch = tuple(configuration.patch_size)
 
-    def stream(case_ids: tuple[str, ...], cut: tuple[int, ...], transforms: Any, batches: int) -> Stream:
+    def loader(
+        case_ids: tuple[str, ...],
+        cut: tuple[int, ...],
+        transforms: Any,
+        unsure: tuple[Centres, Mapping[str, float]] | None = None,
+    ) -> nnUNetDataLoader:
         cases = SelectedChannels(data_folder, case_ids, channels)
+        cases.centres, shares = unsure or (None, None)
         groups = group_cases(case_ids, sources, experiment.sampling)
-        return Stream(patch_loader(cases, experiment, (cut, patch), labels, transforms, groups), batches)
+        return patch_loader(cases, experiment, (cut, patch), labels, transforms, groups, shares)
 
+    unsure = None
+    if experiment.sampling == "uncertain":
+        found = find_unsure(run.folder, cohort, experiment, fold)
+        found.draw(run.plan, data_folder, options.processes or available_cores(), options.progress)
+        unsure = found.centres, found.shares()
+    training = loader(fold.train, augmentation.cut_size, augmentation.training, unsure)
+    validation = loader(fold.validation, patch, augmentation.validation)
     return Batches(
-        stream(fold.train, augmentation.cut_size, augmentation.training, experiment.iterations),
-        stream(fold.validation, patch, augmentation.validation, experiment.validation_iterations),
+        Stream(training, experiment.iterations),
+        Stream(validation, experiment.validation_iterations),
         (experiment.seed, number),
     )
 

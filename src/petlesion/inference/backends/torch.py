@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,9 +118,18 @@ def open_model_folder(
         fold: _with_weights(build_network(settings, plan), checkpoint, path / f"fold_{fold}")
         for fold, checkpoint in checkpoints.items()
     }
-    digests = "".join(file_sha256(file) for file in files.values())
-    weights_sha256 = hashlib.sha256(digests.encode()).hexdigest()
+    weights_sha256 = _sha256_of_all(files.values())
     return ModelFolder(path, plan, networks, weights_sha256, plans, dataset, trainer, configuration)
+
+
+def weights_sha256(path: Path, folds: Sequence[str]) -> str:
+    """The digest that `open_model_folder` gives of these folds. Raises ModelError where one is missing."""
+    return _sha256_of_all(_checkpoint_files(path, folds).values())
+
+
+def _sha256_of_all(files: Iterable[Path]) -> str:
+    digests = "".join(file_sha256(file) for file in files)
+    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def available_folds(path: Path) -> list[str]:
