@@ -44,7 +44,7 @@ def main() -> None:
     for seed in range(options.seeds):
         for arm in ARMS:
             scores[arm].append(score(cohort, arm, seed, options))
-    print(f"{describe()}\n\n{options.seeds} seeds of each on {cohort.name}, folds {options.folds}\n")
+    print(f"{describe()}\n\n{cohort.name}, folds {options.folds}, seeds of each: {options.seeds}\n")
     patients = {case.case_id: case.patient_id for case in cohort.cases}
     for scoring in SCORINGS if cohort.test_cases else SCORINGS[:1]:
         tell(scoring, {arm: [one[scoring] for one in scores[arm]] for arm in ARMS}, patients)

@@ -72,8 +72,8 @@ class Experiment:
     # Share of patches drawn around a lesion: the last ones of each batch, or each with that probability.
     oversampling: float = 0.5
     oversampling_kind: str = "last"
-    # Whether a patch comes from any case, or from each of the cohort's sources in turn; or whether, of the
-    # patches that are oversampled, it is drawn where an earlier run was unsure or wrong.
+    # Whether a patch comes from any case, or from each of the cohort's sources in turn; or, if it is
+    # oversampled, from where an earlier run was unsure or wrong.
     sampling: str = "cases"
     # The run whose held-out probabilities say where that is; None unless sampling is uncertain.
     earlier_run: str | None = None
