@@ -33,7 +33,8 @@ def segment(
         None,
         "--model",
         "-m",
-        help="A bundle, a run, or any nnU-Net v2 model folder.  [default: the model in the box, where there is one]",
+        help="A bundle, a run, or any nnU-Net v2 model folder."
+        "  [default: the model in the box, where there is one]",
     ),
     folds: str | None = typer.Option(None, "--folds", help="Folds to average, such as 0,1. [default: all]"),
     min_size: int | None = typer.Option(None, "--min-size", min=0, help="Remove components below VOXELS."),
