@@ -19,9 +19,9 @@ from tests.inference.nnunet import Recipe, write_model_folder
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two models, one of which needs no CT, in the place of those that come with petlesion."""
     folder = tmp_path / "box"
-    write_model_folder(folder / "ct-pet", Recipe(), bias=-20.0)
+    write_model_folder(folder / "ct-pet", Recipe(), bias=-1000.0)
     write_model_folder(
-        folder / "pet", Recipe(channels=("PET",), schemes=("ZScoreNormalization",)), bias=-20.0
+        folder / "pet", Recipe(channels=("PET",), schemes=("ZScoreNormalization",)), bias=-1000.0
     )
     monkeypatch.setattr(boxed, "_FOLDER", folder)
     return folder
