@@ -14,6 +14,14 @@ import typer
 from petlesion.cli.batch import try_overlapped
 from petlesion.cli.console import print_json, say
 from petlesion.cli.predict import Task, check_unseen, held_out_tasks
+from petlesion.cli.prediction_options import (
+    DEVICE_OPTION,
+    FOLDS_OPTION,
+    MIRROR_OPTION,
+    PRECISION_OPTION,
+    STEP_OPTION,
+    TILES_OPTION,
+)
 from petlesion.cli.tables import FORMAT_OPTION, JSON_OPTION, show_table
 from petlesion.errors import FormatError, UsageError
 
@@ -30,14 +38,12 @@ def calibrate(
     model: Path = typer.Argument(..., help="A bundle, or a run; its calibration is replaced."),
     cohort: Path = typer.Argument(..., help="Folder of the cohort that it was trained on."),
     output: Path = typer.Option(..., "-o", "--output", help="Folder that keeps what each study tells."),
-    folds: str | None = typer.Option(None, "--folds", help="Folds to use, such as 0,1.  [default: all]"),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or mps."),
-    precision: str = typer.Option("auto", "--precision", help="auto, float32 or bfloat16."),
-    tiles: str = typer.Option("body", "--tiles", help="Where the network looks: body or full."),
-    step: float = typer.Option(0.5, "--step", help="Distance of neighbouring tiles, in patches."),
-    mirror: bool | None = typer.Option(
-        None, "--mirror/--no-mirror", help="Average over mirrored passes.  [default: as trained]"
-    ),
+    folds: str | None = FOLDS_OPTION,
+    device: str = DEVICE_OPTION,
+    precision: str = PRECISION_OPTION,
+    tiles: str = TILES_OPTION,
+    step: float = STEP_OPTION,
+    mirror: bool | None = MIRROR_OPTION,
     style: str = FORMAT_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> None:

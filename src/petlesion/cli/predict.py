@@ -14,6 +14,14 @@ import typer
 
 from petlesion.cli.batch import try_overlapped
 from petlesion.cli.console import say
+from petlesion.cli.prediction_options import (
+    DEVICE_OPTION,
+    FOLDS_OPTION,
+    MIRROR_OPTION,
+    PRECISION_OPTION,
+    STEP_OPTION,
+    TILES_OPTION,
+)
 from petlesion.errors import CohortError, FormatError, GeometryError, UsageError
 from petlesion.model.held_out import PROBABILITIES, RECORD
 
@@ -30,14 +38,12 @@ def predict(
     held_out: bool = typer.Option(
         False, "--held-out", help="Predict each training study by the fold that did not see it."
     ),
-    folds: str | None = typer.Option(None, "--folds", help="Folds to use, such as 0,1.  [default: all]"),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or mps."),
-    precision: str = typer.Option("auto", "--precision", help="auto, float32 or bfloat16."),
-    tiles: str = typer.Option("body", "--tiles", help="Where the network looks: body or full."),
-    step: float = typer.Option(0.5, "--step", help="Distance of neighbouring tiles, in patches."),
-    mirror: bool | None = typer.Option(
-        None, "--mirror/--no-mirror", help="Average over mirrored passes.  [default: as trained]"
-    ),
+    folds: str | None = FOLDS_OPTION,
+    device: str = DEVICE_OPTION,
+    precision: str = PRECISION_OPTION,
+    tiles: str = TILES_OPTION,
+    step: float = STEP_OPTION,
+    mirror: bool | None = MIRROR_OPTION,
     fold_average: str = typer.Option(
         "logits",
         "--fold-average",

@@ -10,6 +10,14 @@ import typer
 
 from petlesion.cli.batch import Failures
 from petlesion.cli.console import print_json
+from petlesion.cli.prediction_options import (
+    DEVICE_OPTION,
+    FOLDS_OPTION,
+    MIRROR_OPTION,
+    PRECISION_OPTION,
+    STEP_OPTION,
+    TILES_OPTION,
+)
 from petlesion.cli.segment_job import Models, SegmentationJob
 from petlesion.errors import UsageError
 
@@ -29,7 +37,7 @@ def segment(
         help="A bundle, a run, or any nnU-Net v2 model folder."
         "  [default: the model in the box, where there is one]",
     ),
-    folds: str | None = typer.Option(None, "--folds", help="Folds to average, such as 0,1. [default: all]"),
+    folds: str | None = FOLDS_OPTION,
     min_size: int | None = typer.Option(None, "--min-size", min=0, help="Remove components below VOXELS."),
     min_volume: float | None = typer.Option(
         None, "--min-volume", min=0.0, help="Remove components below ML. [default: the model's own, or 0.124]"
@@ -48,13 +56,11 @@ def segment(
     ),
     per_lesion: bool = typer.Option(False, "--per-lesion", help="A segment per lesion in the SEG."),
     fractional: bool = typer.Option(False, "--fractional", help="Probabilities in the SEG."),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda or mps."),
-    precision: str = typer.Option("auto", "--precision", help="auto, float32 or bfloat16."),
-    tiles: str = typer.Option("body", "--tiles", help="Where the network looks: body or full."),
-    step: float = typer.Option(0.5, "--step", help="Distance of neighbouring tiles, in patches."),
-    mirror: bool | None = typer.Option(
-        None, "--mirror/--no-mirror", help="Average over mirrored passes. [default: as trained]"
-    ),
+    device: str = DEVICE_OPTION,
+    precision: str = PRECISION_OPTION,
+    tiles: str = TILES_OPTION,
+    step: float = STEP_OPTION,
+    mirror: bool | None = MIRROR_OPTION,
     keep_identity: bool = typer.Option(
         False, "--keep-identity", help="Name DICOM studies by PatientID and date instead of a hash."
     ),
