@@ -250,7 +250,8 @@ def _marked(drawn: Series, grid: Grid, roi: str | None) -> tuple[Volume | None, 
     reference = (
         read_seg(drawn.files[0], grid, chosen) if is_seg else rtstruct.rasterise(drawn.header, chosen, grid)
     )
-    if not reference.array.any():
+    # A SEG without a voxel is how a study without lesions is written; contours are drawn around something.
+    if not is_seg and not reference.array.any():
         notes.append("the reference marks no voxel of the PET; check that there is no lesion")
     return reference, notes
 
