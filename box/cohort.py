@@ -12,18 +12,18 @@ All cases of a patient stay together. A run that was interrupted goes on where i
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from petlesion.cohort.layout import Case, Cohort, create_cohort, enter_case, is_complete, write_images
+from petlesion.cohort.layout import Cohort, create_cohort
+from petlesion.cohort.parallel import add_in_parallel
 from petlesion.cohort.recut import recut, shift_ct
+from petlesion.cohort.sources import Entry
 from petlesion.cohort.split import SplitSettings, split_cohort
-from petlesion.intake import find_studies, read_source, to_study
+from petlesion.intake import StudySource, find_studies, read_source, to_study
 from petlesion.simulation import SimulationSettings, simulate
 from petlesion.simulation.study import study_name, study_seed
 from petlesion.volume import Study
@@ -38,24 +38,14 @@ MOST_SHIFT_MM = 8.0
 FOLDS, FOLDS_OF_SIMULATED = 5, 12
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A case to be made: its id, whose it is, its source and how to make it."""
-
-    case_id: str
-    patient_id: str
-    source: str
-    make: Callable[[], Study]
-
-
 def real_entries(studies: Path) -> Iterator[Entry]:
     """Each real study as it is, and cut anew."""
     for number, source in enumerate(find_studies([studies])):
         name = source.name
-        yield Entry(name, name, "real", partial(read, source))
+        yield Entry(name, name, partial(read, source), "real")
         for copy in range(RECUTS):
             make = partial(cut_anew, source, (SEED, number, copy))
-            yield Entry(f"{name}_recut{copy + 1}", name, "real", make)
+            yield Entry(f"{name}_recut{copy + 1}", name, make, "real")
 
 
 def simulated_entries(organs: Path | None) -> Iterator[Entry]:
@@ -65,40 +55,35 @@ def simulated_entries(organs: Path | None) -> Iterator[Entry]:
     for number in range(SIMULATED + (SIMULATED_WITH_ORGANS if organs else 0)):
         seed = study_seed(SEED, number)
         settings = plain if number < SIMULATED else around_organs
-        yield Entry(study_name(seed), study_name(seed), "simulated", partial(simulate, seed, settings))
+        yield Entry(study_name(seed), study_name(seed), partial(simulate, seed, settings), "simulated")
 
 
 def copied_entries(cohort: Cohort) -> Iterator[Entry]:
     """The cases of a cohort, for another one."""
     for case in cohort.cases:
         make = partial(cohort.read_study, case.case_id)
-        yield Entry(case.case_id, case.patient_id, case.source, make)
+        yield Entry(case.case_id, case.patient_id, make, case.source)
 
 
-def read(source: object) -> Study:
+def read(source: StudySource) -> Study:
     """The study of a source."""
     return to_study(read_source(source))
 
 
-def cut_anew(source: object, entropy: tuple[int, ...]) -> Study:
+def cut_anew(source: StudySource, entropy: tuple[int, ...]) -> Study:
     """The study of a source, cut anew and its CT moved, by a generator of its own."""
     rng = np.random.default_rng(entropy)
     return shift_ct(recut(read(source), rng), rng, MOST_SHIFT_MM)
 
 
-def write_case(cohort: Cohort, entry: Entry) -> Case:
-    """Make a case and write its images."""
-    return write_images(cohort, entry.make(), entry.case_id, entry.patient_id, entry.source)
-
-
-def make_cohort(folder: Path, entries: Iterable[Entry], folds: int, workers: int) -> Cohort:
-    """Make what of the cohort is missing, and split it."""
+def make_cohort(folder: Path, entries: Sequence[Entry], folds: int, workers: int) -> Cohort:
+    """Make what of the cohort is missing, and split it; the first case that cannot be made ends it."""
     cohort = create_cohort(folder)
-    missing = [entry for entry in entries if not is_complete(cohort, entry.case_id)]
-    with ProcessPoolExecutor(workers) as pool:
-        for done, case in enumerate(pool.map(partial(write_case, cohort), missing), 1):
-            cohort = enter_case(cohort, case)
-            print(f"\r{folder.name}: {done} of {len(missing)}", end="", flush=True)
+    for done, outcome in enumerate(add_in_parallel(cohort, entries, workers), 1):
+        if outcome.problem is not None:
+            raise outcome.problem
+        cohort = outcome.cohort
+        print(f"\r{folder.name}: {done} of {len(entries)}", end="", flush=True)
     print()
     return split_cohort(cohort, SplitSettings(test_share=0.0, folds=folds, seed=0))
 
