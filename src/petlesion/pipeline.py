@@ -10,6 +10,7 @@ import numpy as np
 from petlesion.calibration.stored import Calibration, calibration_of
 from petlesion.errors import StudyError, UsageError
 from petlesion.inference.predict import (
+    LESION_PROBABILITY,
     Model,
     OnTile,
     Prediction,
@@ -31,8 +32,6 @@ from petlesion.volume import Study, Volume
 
 DEFAULT_MIN_VOLUME_ML = 0.124
 """Ten voxels of autoPET's grid."""
-
-_LESION_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -168,6 +167,6 @@ def check_confidence(settings: SegmentationSettings, calibration: Calibration | 
 
 def lesion_mask(probability: Volume, settings: SegmentationSettings) -> Volume:
     """The voxels that are more probably lesion than not, without components that are too small (uint8)."""
-    likely = probability.array > _LESION_PROBABILITY
+    likely = probability.array > LESION_PROBABILITY
     kept = remove_small_components(likely, settings.fewest_voxels(probability.voxel_volume_ml))
     return probability.with_array(kept.astype(np.uint8))

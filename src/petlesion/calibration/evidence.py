@@ -17,13 +17,10 @@ from petlesion.calibration.lesions import FEATURES, Floats, component_features
 from petlesion.calibration.typical import disagreement, study_statistics
 from petlesion.calibration.voxels import LogitCounts, count_logits
 from petlesion.errors import FormatError, StudyError
-from petlesion.inference.predict import Prediction
+from petlesion.inference.predict import LESION_PROBABILITY, Prediction
 from petlesion.io.atomic import atomic_file
 from petlesion.lesions import Counts, component_sizes, label_components
 from petlesion.volume import Study
-
-LESION_PROBABILITY = 0.5
-"""A voxel is lesion where its probability is above this."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,10 +112,13 @@ class _Target:
         """Write mask and, if wanted, probability; each whole or not at all."""
         import numpy as np
 
+        from petlesion.inference.predict import LESION_PROBABILITY
         from petlesion.io.nifti import write_probability, write_volume
 
         mask_file, *probability_files = self.files(case_id)
-        write_volume(mask_file, probability.with_array((probability.array > 0.5).astype(np.uint8)))
+        write_volume(
+            mask_file, probability.with_array((probability.array > LESION_PROBABILITY).astype(np.uint8))
+        )
         for path in probability_files:
             write_probability(path, probability)
 

@@ -20,6 +20,7 @@ from petlesion.errors import InputError, UsageError
 from petlesion.evaluation.compare import Difference, compare_rows
 from petlesion.evaluation.metrics import Overlap, StudyMetrics, in_place_of, overlap_of
 from petlesion.evaluation.summary import METRICS, SEED, Floats, Summary, patient_groups, summarize
+from petlesion.inference.predict import LESION_PROBABILITY
 from petlesion.lesions import bounding_box, min_voxels_for_volume
 from petlesion.volume import Mask, Volume
 
@@ -31,7 +32,6 @@ SCORING = "cross_validation"
 
 _INNER_FOLDS = 5
 _SHARES = 6  # weights are sixths, which halves and thirds are too
-_LESION_PROBABILITY = 0.5
 _TIE = 1e-9
 
 
@@ -128,14 +128,14 @@ def overlaps_with(
     An average is above one half only where a member is, so that nothing else is looked at.
     """
     members = [in_place_of(volume, reference).array for volume in probabilities]
-    found = np.any([member > _LESION_PROBABILITY for member in members], axis=0)
+    found = np.any([member > LESION_PROBABILITY for member in members], axis=0)
     box = bounding_box(found | reference.array) or (slice(0, 1),) * 3
     found, inside = found[box], Volume(reference.array[box], reference.affine)
     values = np.stack([member[box][found] for member in members])
 
     def overlap(candidate: Combination) -> Overlap:
         mask = np.zeros(found.shape, dtype=bool)
-        mask[found] = np.array(candidate.weights, dtype=np.float32) @ values > _LESION_PROBABILITY
+        mask[found] = np.array(candidate.weights, dtype=np.float32) @ values > LESION_PROBABILITY
         return overlap_of(inside.with_array(mask), inside)
 
     return tuple(overlap(candidate) for candidate in candidates)

@@ -44,6 +44,9 @@ from petlesion.volume import Grid, Study, Volume
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TILES = ("body", "full")
 AVERAGES = ("logits", "probabilities")
+LESION_PROBABILITY = 0.5
+"""A voxel is lesion where its probability is above this."""
+
 NOWHERE = -100.0
 """The lesion's logit against the background where no network looked."""
 
