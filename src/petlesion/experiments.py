@@ -16,6 +16,7 @@ from petlesion.errors import ExperimentError
 
 OVERSAMPLING_KINDS = ("last", "probabilistic")
 SAMPLINGS = ("cases", "sources", "uncertain")
+BACKGROUNDS = ("anywhere", "uptake")
 OPTIMIZERS = ("sgd", "adamw")
 LOSSES = ("dice_ce", "generalised_dice_ce")
 INPUTS = ("ct-pet", "pet", "ct")
@@ -25,6 +26,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "oversampling_kind": OVERSAMPLING_KINDS,
     "sampling": SAMPLINGS,
+    "background": BACKGROUNDS,
     "optimizer": OPTIMIZERS,
     "loss": LOSSES,
     "input": INPUTS,
@@ -77,6 +79,9 @@ class Experiment:
     sampling: str = "cases"
     # The run whose held-out probabilities say where that is; None unless sampling is uncertain.
     earlier_run: str | None = None
+    # Where a patch lies that is not drawn around a lesion: anywhere in its case, or mostly where uptake is
+    # high, which is where a network has most to learn about what is no lesion.
+    background: str = "anywhere"
     mirroring: bool = True
     loss: str = "dice_ce"
     # Whether the soft Dice is taken over the batch as a whole, not patch by patch; None as the plan says.
@@ -244,6 +249,7 @@ _SOURCES: Mapping[str, str] = {
     "oversampling_kind": "50 % is nnU-Net's last patch of each batch of two",
     "sampling": _NNUNET,
     "earlier_run": _NNUNET,
+    "background": _NNUNET,
     "mirroring": "Table 2",
     "loss": "Table 1",
     "batch_dice": _NNUNET,
@@ -301,10 +307,11 @@ _BOX = Experiment(
     iterations=100,
     patch_size=(48, 40, 40),
     base_features=16,
-    max_features=128,
+    max_features=96,
     optimizer="adamw",
     learning_rate=1e-3,
     sampling="sources",
+    background="uptake",
     batch_dice=True,
     pet_normalization="cohort",
 )
@@ -409,6 +416,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "oversampling_kind": str,
     "sampling": str,
     "earlier_run": str,
+    "background": str,
     "mirroring": _parse_bool,
     "loss": str,
     "batch_dice": _parse_planned_bool,

@@ -198,8 +198,12 @@ def test_one_input_has_a_plan_and_dataset_of_its_own(name: str, channel: int, wh
 
 def test_pet_normalised_by_the_cohort_is_preprocessed_apart(whole_body_plan: Json) -> None:
     experiment = with_settings(find_experiment("b"), ["pet_normalization=cohort"])
-    configuration = plan_experiment(whole_body_plan, experiment)["configurations"]["3d_fullres"]
+    plan = plan_experiment(whole_body_plan, experiment)
+    configuration = plan["configurations"]["3d_fullres"]
     assert configuration["normalization_schemes"] == ["CTNormalization", "CTNormalization"]
+    # Organs differ below the uptake of lesions, so nothing is clipped there.
+    pet, planned = (p["foreground_intensity_properties_per_channel"]["1"] for p in (plan, whole_body_plan))
+    assert pet == {**planned, "percentile_00_5": 0.0}
     usual = whole_body_plan["configurations"]["3d_fullres"]
     assert usual["normalization_schemes"] == ["CTNormalization", "ZScoreNormalization"]
     assert configuration["data_identifier"] != usual["data_identifier"]

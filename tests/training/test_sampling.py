@@ -76,6 +76,33 @@ def test_a_case_without_lesion_is_drawn_anywhere() -> None:
     assert len(starts) > 10
 
 
+def centred_on_uptake(forced: bool, lesions: list[tuple[int, ...]]) -> float:
+    """The share of patches that are centred on the one voxel with uptake."""
+    seed_everything(4)
+    patches = ((16, 16, 16), (16, 16, 16))
+    loader = patch_loader(Cases(), find_experiment("b"), patches, LABELS, None, [Cases.identifiers])
+    locations = {1: np.array(lesions), "uptake": np.array([(0, 33, 20, 40)])}
+    starts = [loader.get_bbox(np.array((64, 64, 64)), forced, locations)[0] for _ in range(2000)]
+    return float(np.mean([tuple(start) == (25, 12, 32) for start in starts]))
+
+
+def test_most_patches_without_a_lesion_are_centred_on_uptake() -> None:
+    four_deviations = 4 * np.sqrt(0.8 * 0.2 / 2000)
+    assert abs(centred_on_uptake(False, [(0, *LESION_VOXEL)]) - 0.8) < four_deviations
+    assert abs(centred_on_uptake(True, []) - 0.8) < four_deviations
+    assert centred_on_uptake(True, [(0, *LESION_VOXEL)]) == 0
+
+
+def test_background_by_uptake_changes_training_batches_alone(
+    cohort: Cohort, preprocessed: Path, tmp_path: Path
+) -> None:
+    plain = make_batches(cohort, preprocessed, tmp_path / "plain")
+    by_uptake = make_batches(cohort, preprocessed, tmp_path / "uptake", "background=uptake")
+    validation = plain.training.batches_per_epoch
+    assert equal(plain[validation], by_uptake[validation])
+    assert not all(equal(plain[number], by_uptake[number]) for number in range(validation))
+
+
 def test_sources_take_turns_in_every_batch() -> None:
     sources = {"s1": "simulated", "r1": "real", "s2": "simulated", "s3": "simulated"}
     groups = group_cases(tuple(sources), sources, "sources")

@@ -116,8 +116,7 @@ def plan_experiment(plan: Mapping[str, Any], experiment: Experiment) -> Json:
     if experiment.batch_dice is not None:
         configuration["batch_dice"] = experiment.batch_dice
     if experiment.pet_normalization == "cohort":
-        configuration["normalization_schemes"][PET_CHANNEL] = "CTNormalization"
-        configuration["data_identifier"] += "_pet-by-cohort"
+        _scale_pet_alike(planned, configuration)
     planned["configurations"] = {CONFIGURATION: configuration}
     return planned
 
@@ -149,6 +148,13 @@ def build_network(plan: Json, dataset_json: Mapping[str, Any], *, deep_supervisi
         manager, configuration, channels, heads, enable_deep_supervision=deep_supervision
     )
     return network
+
+
+def _scale_pet_alike(plan: Json, configuration: Json) -> None:
+    """Let nnU-Net treat PET as it treats CT, but clip nothing below, where organs differ from each other."""
+    configuration["normalization_schemes"][PET_CHANNEL] = "CTNormalization"
+    configuration["data_identifier"] += "_pet-by-cohort"
+    plan["foreground_intensity_properties_per_channel"][str(PET_CHANNEL)]["percentile_00_5"] = 0.0
 
 
 def _fit_stages(configuration: Json) -> None:

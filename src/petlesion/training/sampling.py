@@ -19,11 +19,16 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from torch.utils.data import DataLoader, Dataset
 
 from petlesion.experiments import Experiment
+from petlesion.training.centres import Centres
 from petlesion.training.processes import begin_worker
-from petlesion.training.uncertain import Centres
 
 Batch = dict[str, Any]
 _LESION = 1
+# What nnU-Net would take for a label, of voxels with high uptake.
+_UPTAKE = "uptake"
+# Of the patches that are not on a lesion, the share that is centred on such a voxel; the others keep the
+# rest of the body, and the air around it, in sight.
+_UPTAKE_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,12 @@ class _ChannelView:
 class SelectedChannels(nnUNetDatasetBlosc2):  # type: ignore[misc]
     """Preprocessed cases of which only some channels are seen.
 
-    Where there are `centres`, oversampled patches are centred on those voxels in place of the lesions'.
+    Where there are `centres`, oversampled patches are centred on those voxels in place of the lesions'; where
+    there is `uptake`, most of the others are centred on its voxels.
     """
 
     centres: Centres | None = None
+    uptake: Centres | None = None
 
     def __init__(self, folder: Path, case_ids: Sequence[str], channels: Sequence[int]) -> None:
         super().__init__(str(folder), list(case_ids))
@@ -60,6 +67,9 @@ class SelectedChannels(nnUNetDatasetBlosc2):  # type: ignore[misc]
             data = _ChannelView(data, self.channels)
         if self.centres is not None:
             properties = {**properties, "class_locations": {_LESION: self.centres.read(identifier)}}
+        if self.uptake is not None:
+            locations = {**properties["class_locations"], _UPTAKE: self.uptake.read(identifier)}
+            properties = {**properties, "class_locations": locations}
         return data, reference, previous, properties
 
 
@@ -84,6 +94,18 @@ class _CaseLoader(nnUNetDataLoader):  # type: ignore[misc]
         first = np.random.randint(len(self.groups))  # noqa: NPY002 - as nnU-Net draws
         turns = (self.groups[(first + turn) % len(self.groups)] for turn in range(self.batch_size))
         return [str(np.random.choice(group)) for group in turns]  # noqa: NPY002
+
+    def get_bbox(
+        self, data_shape: Any, force_fg: bool, class_locations: dict[Any, Any], *arguments: Any
+    ) -> tuple[list[int], list[int]]:
+        """Where a patch begins and ends along each axis, be it around a lesion, uptake or anything."""
+        locations = dict(class_locations)
+        uptake = locations.pop(_UPTAKE, ())
+        on_lesion = force_fg and any(len(voxels) for voxels in locations.values())
+        if len(uptake) and not on_lesion and np.random.uniform() < _UPTAKE_SHARE:  # noqa: NPY002
+            force_fg, locations = True, {_UPTAKE: uptake}
+        begin, end = super().get_bbox(data_shape, force_fg, locations, *arguments)
+        return begin, end
 
 
 class _UnsureCaseLoader(_CaseLoader):

@@ -19,6 +19,7 @@ from petlesion.errors import ExperimentError, UsageError
 from petlesion.experiments import Experiment
 from petlesion.model.training_cases import write_split
 from petlesion.training.augmentation import MIRROR_AXES, build_augmentation
+from petlesion.training.centres import Centres
 from petlesion.training.checkpoint import (
     BEST_NAME,
     FINAL_NAME,
@@ -54,7 +55,8 @@ from petlesion.training.sampling import (
     patch_loader,
     seed_everything,
 )
-from petlesion.training.uncertain import Centres, find_unsure
+from petlesion.training.uncertain import find_unsure
+from petlesion.training.uptake import draw_uptake
 
 _EMA_DECAY = 0.9
 # The trainer whose network it is: stock nnU-Net looks it up by name to build the network anew.
@@ -181,18 +183,23 @@ def build_batches(
         cut: tuple[int, ...],
         transforms: Any,
         unsure: tuple[Centres, Mapping[str, float]] | None = None,
+        uptake: Centres | None = None,
     ) -> nnUNetDataLoader:
         cases = SelectedChannels(data_folder, case_ids, channels)
         cases.centres, shares = unsure or (None, None)
+        cases.uptake = uptake
         groups = group_cases(case_ids, sources, experiment.sampling)
         return patch_loader(cases, experiment, (cut, patch), labels, transforms, groups, shares)
 
-    unsure = None
+    processes = options.processes or available_cores()
+    unsure = uptake = None
     if experiment.sampling == "uncertain":
         found = find_unsure(run.folder, cohort, experiment, fold)
-        found.draw(run.plan, data_folder, options.processes or available_cores(), options.progress)
+        found.draw(run.plan, data_folder, processes, options.progress)
         unsure = found.centres, found.shares()
-    training = loader(fold.train, augmentation.cut_size, augmentation.training, unsure)
+    if experiment.background == "uptake":
+        uptake = draw_uptake(data_folder, fold.train, processes, options.progress)
+    training = loader(fold.train, augmentation.cut_size, augmentation.training, unsure, uptake)
     validation = loader(fold.validation, patch, augmentation.validation)
     return Batches(
         Stream(training, experiment.iterations),

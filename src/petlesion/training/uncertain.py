@@ -15,7 +15,6 @@ that goes on draws the same patches, whatever has become of the earlier run.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -26,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from petlesion.cohort.layout import Cohort, Fold
@@ -35,50 +33,18 @@ from petlesion.experiments import Experiment
 from petlesion.inference.backends.torch import weights_sha256
 from petlesion.inference.resampling import Float
 from petlesion.inference.uncertainty import binary_entropy
-from petlesion.io.atomic import atomic_file
 from petlesion.io.nifti import read_grid, read_mask, read_volume
 from petlesion.model.held_out import RECORD, how_to_predict, predictions_folder, probability_path
 from petlesion.model.training_cases import read_split
+from petlesion.training.centres import VOXELS_PER_CASE, Centres, Voxels, case_generator, draw_voxels
 from petlesion.training.jsonfile import Json, read_json, write_json
 from petlesion.training.processes import in_processes
 from petlesion.volume import Volume
 
-VOXELS_PER_CASE = 5000
 _FOLDER = "unsure"
 _EARLIER_RUN = "earlier_run.json"
 
-Voxels = npt.NDArray[np.int32]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-
-
-@dataclass(frozen=True)
-class Centres:
-    """The voxels on which patches may be centred, case by case, as they lie on disk."""
-
-    folder: Path
-
-    def path(self, case_id: str) -> Path:
-        """Where a case's voxels lie."""
-        return self.folder / f"{case_id}.npz"
-
-    def read(self, case_id: str) -> Voxels:
-        """Voxels (number, 4) of the preprocessed array, behind a 0 for the channel, as nnU-Net has them."""
-        voxels: Voxels = self._entry(case_id, "voxels")
-        return voxels
-
-    def weight_ml(self, case_id: str) -> float:
-        """The sum of the weights of the case's voxels, each times its volume."""
-        return float(self._entry(case_id, "weight_ml"))
-
-    def write(self, case_id: str, voxels: Voxels, weight_ml: float) -> None:
-        """Keep a case's voxels (number, 3), whole or not at all."""
-        channel = np.zeros((len(voxels), 1), dtype=np.int32)
-        with atomic_file(self.path(case_id)) as temporary:
-            np.savez(temporary, voxels=np.hstack([channel, voxels]), weight_ml=weight_ml)
-
-    def _entry(self, case_id: str, name: str) -> Any:
-        with np.load(self.path(case_id)) as stored:
-            return stored[name]
 
 
 @dataclass(frozen=True)
@@ -129,7 +95,7 @@ class UnsurePlaces:
         return {case_id: weight / total for case_id, weight in weights.items()}
 
     def _missing(self) -> list[str]:
-        return [case_id for case_id in self.case_ids if not self.centres.path(case_id).is_file()]
+        return self.centres.missing(self.case_ids)
 
     def _keep_fingerprint(self, fingerprint: str) -> None:
         path = self.centres.folder / _EARLIER_RUN
@@ -187,17 +153,6 @@ def weigh(probability: Volume, reference: Volume) -> Float:
     return binary_entropy(values) + np.abs(values - reference.array.astype(np.float32))
 
 
-def draw_voxels(weights: Float, count: int, rng: np.random.Generator) -> Voxels:
-    """Draw voxels (count, 3) of an array in proportion to their weights; none if nothing weighs anything."""
-    heavy = np.flatnonzero(weights)
-    if not heavy.size:
-        return np.empty((0, weights.ndim), dtype=np.int32)
-    cumulative = np.cumsum(weights.ravel()[heavy], dtype=np.float64)
-    drawn = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
-    voxels = np.unravel_index(heavy[np.minimum(drawn, heavy.size - 1)], weights.shape)
-    return np.stack(voxels, axis=1).astype(np.int32)
-
-
 def resampled(voxels: Voxels, old: Sequence[int], new: Sequence[int], rng: np.random.Generator) -> Voxels:
     """The voxels of an array of another shape over the same space, at a random point inside each voxel.
 
@@ -230,8 +185,8 @@ def _draw_case(places: UnsurePlaces, transpose: tuple[int, ...], data_folder: Pa
     weights = weigh(probability, read_mask(places.cohort.label_path(case_id))).transpose(transpose)
     data, _, _, properties = nnUNetDatasetBlosc2(str(data_folder), [case_id]).load_case(case_id)
     inside = weights[tuple(slice(*bounds) for bounds in properties["bbox_used_for_cropping"])]
-    digest = hashlib.sha256(case_id.encode()).digest()
-    rng = np.random.default_rng([places.seed, *np.frombuffer(digest, dtype="<u4").tolist()])
+    rng = case_generator(case_id, places.seed)
     voxels = draw_voxels(inside, VOXELS_PER_CASE, rng)
     weight_ml = float(inside.sum(dtype=np.float64)) * probability.voxel_volume_ml
-    places.centres.write(case_id, resampled(voxels, inside.shape, data.shape[1:], rng), weight_ml)
+    centres = resampled(voxels, inside.shape, data.shape[1:], rng)
+    places.centres.write(case_id, centres, weight_ml=weight_ml)
