@@ -4,15 +4,17 @@
 
 Writes into the folder
   Dataset010_Simulated   simulated whole bodies on a grid of 4 mm, to begin with
-  Dataset011_Box         the same (source "simulated"), and each real study as it is and cut anew several
+  Dataset011_Box         others (source "simulated"), and each real study as it is and cut anew several
                          times, its CT then a little out of place (source "real"), in five folds
-All cases of a patient stay together. A run that was interrupted goes on where it stopped.
+All cases of a patient stay together, and none is in both. A run that was interrupted goes on where it
+stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +32,9 @@ from petlesion.volume import Study
 
 SEED = 61
 RECUTS = 5
-SIMULATED, SIMULATED_WITH_ORGANS = 200, 40
+# Numbers of the simulated studies: those of the body's own organs, and those around real organ masks.
+TO_BEGIN_WITH = range(200), range(200, 240)
+BESIDE_REAL = range(240, 340), range(340, 360)
 SPACING_MM = (4.0, 4.0, 4.0)
 FIELD_OF_VIEW_MM = 500.0
 MOST_SHIFT_MM = 8.0
@@ -48,21 +52,15 @@ def real_entries(studies: Path) -> Iterator[Entry]:
             yield Entry(f"{name}_recut{copy + 1}", name, make, "real")
 
 
-def simulated_entries(organs: Path | None) -> Iterator[Entry]:
-    """Studies to be simulated, the last ones around real organ masks where these are at hand."""
+def simulated_entries(numbers: tuple[range, range], organs: Path | None) -> Iterator[Entry]:
+    """Studies to be simulated, those around real organ masks only where masks are at hand."""
     plain = SimulationSettings(SPACING_MM, field_of_view_mm=FIELD_OF_VIEW_MM)
-    around_organs = SimulationSettings(SPACING_MM, field_of_view_mm=FIELD_OF_VIEW_MM, organs=organs)
-    for number in range(SIMULATED + (SIMULATED_WITH_ORGANS if organs else 0)):
-        seed = study_seed(SEED, number)
-        settings = plain if number < SIMULATED else around_organs
-        yield Entry(study_name(seed), study_name(seed), partial(simulate, seed, settings), "simulated")
-
-
-def copied_entries(cohort: Cohort) -> Iterator[Entry]:
-    """The cases of a cohort, for another one."""
-    for case in cohort.cases:
-        make = partial(cohort.read_study, case.case_id)
-        yield Entry(case.case_id, case.patient_id, make, case.source)
+    kinds = [(numbers[0], plain)]
+    if organs is not None:
+        kinds.append((numbers[1], replace(plain, organs=organs)))
+    for some, settings in kinds:
+        for seed in (study_seed(SEED, number) for number in some):
+            yield Entry(study_name(seed), study_name(seed), partial(simulate, seed, settings), "simulated")
 
 
 def read(source: StudySource) -> Study:
@@ -98,9 +96,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     out, workers = arguments.out, arguments.workers
-    bodies = list(simulated_entries(arguments.organs))
-    simulated = make_cohort(out / "Dataset010_Simulated", bodies, FOLDS_OF_SIMULATED, workers)
-    both = [*real_entries(arguments.studies), *copied_entries(simulated)]
+    bodies = list(simulated_entries(TO_BEGIN_WITH, arguments.organs))
+    make_cohort(out / "Dataset010_Simulated", bodies, FOLDS_OF_SIMULATED, workers)
+    both = [*real_entries(arguments.studies), *simulated_entries(BESIDE_REAL, arguments.organs)]
     make_cohort(out / "Dataset011_Box", both, FOLDS, workers)
 
 

@@ -13,6 +13,7 @@ from petlesion.model.training_cases import (
     case_digests,
     read_split,
     read_training_cases,
+    seen_cases,
     trained_on,
     write_split,
     write_training_cases,
@@ -33,6 +34,14 @@ def test_a_fold_keeps_its_split(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "fold_1" / SPLIT_FILE).read_text())
     assert stored == {"train": ["abc", "b"], "validation": ["c"]}
     assert trained_on(tmp_path, ["0", "1"]) == {"1": case_digests(["abc", "b"])}
+
+
+def test_what_the_initial_weights_have_seen_counts(tmp_path: Path) -> None:
+    write_split(tmp_path / "fold_0", Fold(("abc",), ("c",)), earlier={"e", "d"})
+    assert seen_cases(tmp_path / "fold_0") == {"abc", "d", "e"}
+    assert read_split(tmp_path / "fold_0") == Fold(("abc",), ("c",))
+    assert trained_on(tmp_path, ["0"]) == {"0": case_digests(["abc", "d", "e"])}
+    assert seen_cases(tmp_path / "fold_1") is None
 
 
 def test_a_bundle_keeps_digests_alone(tmp_path: Path) -> None:

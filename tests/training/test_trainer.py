@@ -366,6 +366,16 @@ def test_training_starts_from_initial_weights(
         torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-6)
 
 
+def test_cases_of_initial_weights_count_as_seen(
+    cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
+) -> None:
+    barely = tiny(f"initial_weights={finished / 'checkpoint_final.pth'}", "epochs=1", "iterations=1")
+    fold = train(cohort, barely, 0, tmp_path, options)
+    assert json.loads((fold / "split.json").read_text())["earlier"] == sorted(cohort.folds[0].train)
+    with pytest.raises(CohortError, match="2 of the cases that this fold holds out"):
+        train(cohort, barely, 1, tmp_path, options)
+
+
 def test_initial_weights_of_another_network_are_refused(
     cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
 ) -> None:

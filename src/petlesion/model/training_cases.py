@@ -27,28 +27,36 @@ def case_digests(case_ids: Iterable[str]) -> Digests:
     return frozenset(hashlib.sha256(case_id.encode()).hexdigest() for case_id in case_ids)
 
 
-def write_split(fold_folder: Path, fold: Fold) -> None:
-    """Keep what a fold is trained and validated on, whole or not at all."""
+def write_split(fold_folder: Path, fold: Fold, earlier: Iterable[str] = ()) -> None:
+    """Keep what a fold is trained and validated on, whole or not at all.
+
+    `earlier` are the cases that its initial weights were trained on.
+    """
     content = {"train": fold.train, "validation": fold.validation}
+    if cases := sorted(earlier):
+        content["earlier"] = tuple(cases)
     write_text(fold_folder / SPLIT_FILE, json.dumps(content, indent=1) + "\n")
 
 
 def read_split(fold_folder: Path) -> Fold | None:
     """What a fold was trained and validated on; None where that was not kept. Raises ModelError."""
-    path = fold_folder / SPLIT_FILE
-    if not path.is_file():
-        return None
-    try:
-        stored = _read_json(path)
-        return Fold(tuple(stored["train"]), tuple(stored["validation"]))
-    except (KeyError, TypeError):
-        raise _broken(path) from None
+    stored = _read_split(fold_folder)
+    return Fold(tuple(stored["train"]), tuple(stored["validation"])) if stored else None
+
+
+def seen_cases(fold_folder: Path) -> frozenset[str] | None:
+    """The cases that a fold's weights have been trained on, the initial ones' among them.
+
+    None where that was not kept. Raises ModelError.
+    """
+    stored = _read_split(fold_folder)
+    return frozenset((*stored["train"], *stored["earlier"])) if stored else None
 
 
 def trained_on(folder: Path, folds: Iterable[str]) -> dict[str, Digests]:
     """Digests of the training cases of a model folder's folds, as far as they were kept."""
-    splits = {fold: read_split(folder / f"fold_{fold}") for fold in folds}
-    return {fold: case_digests(split.train) for fold, split in splits.items() if split}
+    seen = {fold: seen_cases(folder / f"fold_{fold}") for fold in folds}
+    return {fold: case_digests(cases) for fold, cases in seen.items() if cases is not None}
 
 
 def write_training_cases(bundle: Path, cases: Mapping[str, Digests]) -> None:
@@ -65,6 +73,18 @@ def read_training_cases(bundle: Path) -> dict[str, Digests]:
     try:
         return {str(name): frozenset(digests) for name, digests in _read_json(path).items()}
     except (AttributeError, TypeError):
+        raise _broken(path) from None
+
+
+def _read_split(fold_folder: Path) -> dict[str, list[str]] | None:
+    path = fold_folder / SPLIT_FILE
+    if not path.is_file():
+        return None
+    try:
+        stored = _read_json(path)
+        earlier = list(stored.get("earlier", ()))
+        return {"train": list(stored["train"]), "validation": list(stored["validation"]), "earlier": earlier}
+    except (KeyError, TypeError, AttributeError):
         raise _broken(path) from None
 
 

@@ -14,10 +14,10 @@ import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from petlesion.cohort.layout import Cohort
-from petlesion.errors import ExperimentError, UsageError
+from petlesion.cohort.layout import Cohort, Fold
+from petlesion.errors import CohortError, ExperimentError, UsageError
 from petlesion.experiments import Experiment
-from petlesion.model.training_cases import write_split
+from petlesion.model.training_cases import seen_cases, write_split
 from petlesion.training.augmentation import MIRROR_AXES, build_augmentation
 from petlesion.training.centres import Centres
 from petlesion.training.checkpoint import (
@@ -121,6 +121,7 @@ def train(
     if experiment.sampling == "uncertain":
         # Planning and preprocessing may take hours: what the earlier run lacks is told before.
         find_unsure(run_folder(results, cohort.name, experiment), cohort, experiment, folds[fold]).check()
+    earlier = cases_of_initial_weights(experiment, folds[fold])
     run, data_folder = prepare_run(cohort, experiment, results, options)
     run.check_split(fold, folds[fold])
     fold_folder = run.fold_folder(fold)
@@ -128,7 +129,7 @@ def train(
         return fold_folder
     with run.lock(fold):
         if not (fold_folder / LATEST_NAME).exists():
-            write_split(fold_folder, folds[fold])
+            write_split(fold_folder, folds[fold], earlier)
         computation = choose_computation(device, experiment, run.plan, options.say)
         if computation.device.type == "cpu":
             keep_freed_memory()
@@ -138,6 +139,24 @@ def train(
         training.resume()
         training.finish(batches, options)
     return fold_folder
+
+
+def cases_of_initial_weights(experiment: Experiment, fold: Fold) -> frozenset[str]:
+    """The cases that the initial weights were trained on, as far as that was kept; none without such weights.
+
+    Raises CohortError if a case that the fold holds out is among them.
+    """
+    initial = experiment.initial_weights
+    seen = seen_cases(Path(initial).parent) if initial is not None else None
+    if seen is None:
+        return frozenset()
+    held_out = seen.intersection(fold.validation)
+    if held_out:
+        raise CohortError(
+            f"{initial} was trained on {len(held_out)} of the cases that this fold holds out; "
+            "start from weights that have not seen them"
+        )
+    return seen
 
 
 def prepare_run(
