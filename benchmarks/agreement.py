@@ -1,28 +1,46 @@
-"""How far the body's tiles lie from all tiles, and bfloat16 from float32, on a trained model's own studies.
+"""How far the body's tiles lie from all tiles, and bfloat16 from float32, with a trained model.
 
     python benchmarks/agreement.py BUNDLE COHORT [--cases 20]
+    python benchmarks/agreement.py BUNDLE --simulated 20
 
-For each study: Dice of the masks, and components over 0.1 mL that one way has and the other does not touch.
+On a cohort's studies, or on the simulated whole bodies of 4 mm that benchmarks/accuracy.py scores. For each
+study: Dice of the masks, and components over 0.1 mL that one way has and the other does not touch.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import cc3d
 import numpy as np
+from accuracy import simulated
 from machine import describe
 
 from petlesion.cohort.layout import Cohort
-from petlesion.inference.predict import PredictionSettings, load_model, predict
+from petlesion.inference.backends.openvino import computes_bfloat16
+from petlesion.inference.predict import LESION_PROBABILITY, Model, PredictionSettings, load_model, predict
+from petlesion.volume import Study
 
 SMALLEST_ML = 0.1
-PAIRS = (
-    ("body tiles", ("full", "float32"), ("body", "float32")),
-    ("bfloat16", ("full", "float32"), ("full", "bfloat16")),
-    ("both", ("full", "float32"), ("body", "bfloat16")),
-)
+WANTED_DICE = 0.99
+EXACT = ("full", "float32")
+OTHERS = {
+    "body tiles": ("body", "float32"),
+    "bfloat16": ("full", "bfloat16"),
+    "both": ("body", "bfloat16"),
+}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Dice of a study's two masks, and components over 0.1 mL that the exact or the other has alone."""
+
+    dice: float
+    lost: int
+    made: int
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -38,37 +56,63 @@ def untouched(mask: np.ndarray, other: np.ndarray, voxel_volume_ml: float) -> in
     return sum(1 for label in range(1, count + 1) if sizes_ml[label] > SMALLEST_ML and label not in touched)
 
 
+def agreement(exact: np.ndarray, other: np.ndarray, voxel_volume_ml: float) -> Agreement:
+    lost, made = untouched(exact, other, voxel_volume_ml), untouched(other, exact, voxel_volume_ml)
+    return Agreement(dice(exact, other), lost, made)
+
+
+def compare(study: Study, models: Mapping[str, Model]) -> dict[str, Agreement]:
+    """How far each other way lies from all tiles in float32; `models` by precision."""
+
+    def mask(tiles: str, precision: str) -> np.ndarray:
+        probability = predict(study, models[precision], PredictionSettings(tiles)).probability
+        return np.asarray(probability.array > LESION_PROBABILITY)
+
+    exact = mask(*EXACT)
+    return {
+        name: agreement(exact, mask(tiles, precision), study.pet.voxel_volume_ml)
+        for name, (tiles, precision) in OTHERS.items()
+        if precision in models
+    }
+
+
+def studies_of(cohort: Cohort, count: int | None) -> Iterator[Study]:
+    return (cohort.read_study(case.case_id) for case in cohort.cases[:count])
+
+
+def summary(name: str, found: list[Agreement]) -> str:
+    values = [study.dice for study in found]
+    below = sum(value < WANTED_DICE for value in values)
+    lost, made = sum(study.lost for study in found), sum(study.made for study in found)
+    return (
+        f"{name:10s} {len(values)} studies: Dice lowest {min(values):.4f}, mean {np.mean(values):.5f}, "
+        f"below {WANTED_DICE} in {below}; components over {SMALLEST_ML} mL lost {lost}, made {made}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("cohort", type=Path)
-    parser.add_argument("--cases", type=int, help="only the first studies")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("cohort", type=Path, nargs="?", help="folder of a cohort")
+    source.add_argument("--simulated", type=int, metavar="N", help="the first N simulated studies")
+    parser.add_argument("--cases", type=int, help="only the first studies of the cohort")
     arguments = parser.parse_args()
 
     print(describe())
-    cohort = Cohort.open(arguments.cohort)
-    models = {
-        precision: load_model(arguments.bundle, precision=precision) for precision in ("float32", "bfloat16")
-    }
-    dices: dict[str, list[float]] = {name: [] for name, *_ in PAIRS}
-    changed = dict.fromkeys(dices, 0)
-    for case in cohort.cases[: arguments.cases]:
-        study = cohort.read_study(case.case_id)
-        masks = {
-            (tiles, precision): predict(study, model, PredictionSettings(tiles)).probability.array > 0.5
-            for tiles in ("full", "body")
-            for precision, model in models.items()
-        }
-        for name, first, second in PAIRS:
-            volume_ml = study.pet.voxel_volume_ml
-            dices[name].append(dice(masks[first], masks[second]))
-            changed[name] += untouched(masks[first], masks[second], volume_ml)
-            changed[name] += untouched(masks[second], masks[first], volume_ml)
-    for name, values in dices.items():
-        print(
-            f"{name:12s} {len(values)} studies: Dice lowest {min(values):.4f}, mean {np.mean(values):.5f}, "
-            f"below 0.99 in {sum(value < 0.99 for value in values)}; components lost or made: {changed[name]}"
-        )
+    precisions = ("float32", "bfloat16") if computes_bfloat16() else ("float32",)
+    models = {precision: load_model(arguments.bundle, precision=precision) for precision in precisions}
+    if arguments.cohort:
+        studies = studies_of(Cohort.open(arguments.cohort), arguments.cases)
+    else:
+        studies = simulated(arguments.simulated)
+    found: dict[str, list[Agreement]] = {}
+    for study in studies:
+        for name, agreed in compare(study, models).items():
+            found.setdefault(name, []).append(agreed)
+            print(f"{study.name}, {name}: {agreed}", flush=True)
+    for name, agreements in found.items():
+        print(summary(name, agreements))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
     python benchmarks/inference.py [--small] [--model FOLDER] [--full-tiles] [--turns 3]
 
 The network is the paper's (128³ patches, 32 … 320 features, one fold, no mirroring) and the study a simulated
-whole body on 400 × 400 × 326 voxels. Without --model (a run, or any nnU-Net v2 model folder for CT and
-PET) the weights are random, with a last bias that makes one voxel in 200 of a patch a lesion: the hard case
-for agreement, as trained weights leave far fewer voxels near to 0.5. Each way runs in a process of its own;
-times are from images in memory to a mask, networks loaded. --small makes study and network small and takes
-two minutes. --turns lets the networks alone take turns on so many patches in one process, on one thread each,
-and prints the processor's seconds of each patch and of all tiles: what to expect where other programs
-disturb the clock.
+whole body on 400 × 400 × 326 voxels. --model takes a trained network in its place: the first fold of a run
+or of any nnU-Net v2 model folder for CT and PET, in the patches and on the grid that it was trained with (not
+of a bundle, which stock nnU-Net cannot read). Without it the weights are random, with a last bias that makes
+one voxel in 200 of a patch a lesion: the hard case for agreement, as trained weights leave far fewer voxels
+near to 0.5. Each way runs in a process of its own; times are from images in memory to a mask, networks
+loaded. --small makes study and network small and takes two minutes. --turns lets the networks alone take
+turns on so many patches in one process, on one thread each, and prints the processor's seconds of each patch
+and of all tiles: what to expect where other programs disturb the clock.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ SEED = 16
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be predicted with what: a folder with study.npz, and a model folder."""
+    """What is predicted with what: a folder with study.npz and the bundle, a model folder, its fold."""
 
     folder: Path
     model: Path
+    fold: str
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def stock(task: Task, precision: str) -> Outcome:
     study = read_study(task.folder)
     before = time.perf_counter()
     predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=True)
-    predictor.initialize_from_trained_model_folder(str(task.model), None)
+    predictor.initialize_from_trained_model_folder(str(task.model), (task.fold,))
     loading = time.perf_counter() - before
     images = {"CT": study.ct, "PET": study.pet}
     names = predictor.dataset_json["channel_names"].values()
@@ -131,17 +133,19 @@ def networks_of(task: Task) -> dict[str, Callable[[np.ndarray], Any]]:
     """Stock's network, and ours in each precision that the processor has."""
     import torch
 
-    from petlesion.inference.backends.openvino import OpenVinoNetwork, computes_bfloat16
+    from petlesion.inference.backends.openvino import OpenVinoNetwork
     from petlesion.inference.backends.torch import open_model_folder
     from petlesion.model.bundle import Bundle
 
     torch.set_num_threads(1)  # several that wait for each other count as work
     path = next(Bundle.open(task.folder / "bundle").network_paths())[2]
-    precisions = ("float32", "bfloat16") if computes_bfloat16() else ("float32",)
-    network = next(iter(open_model_folder(task.model).networks.values())).eval().requires_grad_(False)
+    network = open_model_folder(task.model, [task.fold]).networks[task.fold].eval().requires_grad_(False)
     return {
         "stock nnU-Net": lambda patch: network(torch.from_numpy(patch)),
-        **{f"petlesion {precision}": OpenVinoNetwork(path, precision, threads=1) for precision in precisions},
+        **{
+            f"petlesion {precision}": OpenVinoNetwork(path, precision, threads=1)
+            for precision in precisions()
+        },
     }
 
 
@@ -156,6 +160,13 @@ def tiles_of(task: Task, turns: int) -> tuple[dict[str, int], list[np.ndarray]]:
         counts[window] = len(part.window.tiles)
     tiles = part.window.tiles[:turns]
     return counts, [np.ascontiguousarray(part.padded[(slice(None), *tile)][None]) for tile in tiles]
+
+
+def precisions() -> tuple[str, ...]:
+    """Those that the processor computes in."""
+    from petlesion.inference.backends.openvino import computes_bfloat16
+
+    return ("float32", "bfloat16") if computes_bfloat16() else ("float32",)
 
 
 def median_seconds(
@@ -181,7 +192,7 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def make_task(folder: Path, model: Path | None, *, small: bool) -> tuple[Task, float]:
-    """Simulate the study, train or take the model, export its bundle; TFLOP of one patch."""
+    """Simulate the study, make or take the model, export its bundle; TFLOP of one patch."""
     import torch
     from tests.inference.nnunet import Recipe, write_model_folder
     from torch.utils.flop_counter import FlopCounterMode
@@ -199,11 +210,12 @@ def make_task(folder: Path, model: Path | None, *, small: bool) -> tuple[Task, f
         recipe = Recipe(patch=(64,) * 3 if small else (128,) * 3, spacing=spacing, features=features)
         model = write_model_folder(folder / "model", recipe)
         set_bias(model, study)
-    fold = open_model_folder(model)
+    opened = open_model_folder(model)
+    fold, network = next(iter(opened.networks.items()))
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        next(iter(fold.networks.values()))(torch.zeros(1, len(fold.plan.channels), *fold.plan.patch_size))
-    export_model(ExportRequest([model], folds=[next(iter(fold.networks))]), folder / "bundle")
-    return Task(folder, model), counter.get_total_flops() / 1e12
+        network(torch.zeros(1, len(opened.plan.channels), *opened.plan.patch_size))
+    export_model(ExportRequest([model], folds=[fold]), folder / "bundle")
+    return Task(folder, model, fold), counter.get_total_flops() / 1e12
 
 
 def set_bias(model: Path, study: Any) -> None:
@@ -280,7 +292,9 @@ def report(name: str, outcome: Outcome, peer: Outcome, exact: Outcome | None) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a small study and network: two minutes")
-    parser.add_argument("--model", type=Path, help="a run or nnU-Net v2 model folder for CT and PET")
+    parser.add_argument(
+        "--model", type=Path, help="a run or nnU-Net v2 model folder for CT and PET; its first fold"
+    )
     parser.add_argument("--turns", type=int, help="time the networks alone, in turns, on so many patches")
     parser.add_argument("--full-tiles", action="store_true", help="run petlesion with nnU-Net's tiles too")
     arguments = parser.parse_args()
@@ -307,7 +321,7 @@ def main() -> None:
         print("{:28s} {:>10s} {:>8s} {:>9s} {:>5s} {:>7s} {:>11s} {:>7s} {:>8s}".format(*columns))
         report("stock nnU-Net", peer, peer, None)
         exact: Outcome | None = None
-        for precision in ("float32", "bfloat16"):
+        for precision in precisions():
             if arguments.full_tiles:
                 full = in_own_process(petlesion_full, task, precision)
                 exact = exact or full

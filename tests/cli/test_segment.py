@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from petlesion import intake, outputs
 from petlesion.cli.main import app
 from petlesion.inference import predict as inference
-from petlesion.inference.predict import Prediction, predict_prepared
+from petlesion.inference.predict import Prediction, load_model, predict_prepared
 from petlesion.io.nifti import read_volume, write_volume
 from petlesion.volume import Study
+from tests.conftest import make_phantom
 from tests.dicom.builders import body_images, ct_spec, pet_spec, write_series
 
 RUNNER = CliRunner()
@@ -86,6 +87,25 @@ def test_in_a_batch_the_good_ones_finish(model_folder: Path, tmp_path: Path, pha
     assert "1 of 2 failed" in stderr and str(broken) in stderr
     page = (tmp_path / "out" / "cohort.html").read_text()
     assert "good/report.html" in page and "broken" in page
+
+
+def test_a_batch_loads_its_model_once_and_gives_what_each_study_gives_alone(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = [
+        write_pair(tmp_path / "in" / f"s{seed}", make_phantom((40, 48 - seed, 56), seed=seed))
+        for seed in (1, 2)
+    ]
+    for study in studies:
+        segment(model_folder, tmp_path / "alone", study, "--probability")
+    loaded = []
+    monkeypatch.setattr(inference, "load_model", lambda *given: loaded.append(given) or load_model(*given))
+    segment(model_folder, tmp_path / "batch", *studies, "--probability")
+    assert len(loaded) == 1
+    for study in studies:
+        for name in ("lesions.nii.gz", "probability.nii.gz"):
+            alone, beside = (read_volume(tmp_path / way / study.name / name) for way in ("alone", "batch"))
+            np.testing.assert_array_equal(beside.array, alone.array)
 
 
 def test_a_path_without_a_study_fails_alone(model_folder: Path, tmp_path: Path, phantom: Study) -> None:

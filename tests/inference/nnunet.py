@@ -37,6 +37,7 @@ class Recipe:
     mirror_axes: tuple[int, ...] | None = None
     transpose: tuple[int, int, int] = (0, 1, 2)
     old_plans: bool = False
+    residual: bool = False
     folds: tuple[str, ...] = ("0",)
     labels: tuple[str, ...] = ("background", "lesion")
 
@@ -168,16 +169,18 @@ def plans_of(recipe: Recipe) -> dict[str, Any]:
 
 def _architecture(recipe: Recipe) -> dict[str, Any]:
     stages = len(recipe.features)
+    plain, residual = ("PlainConvUNet", "n_conv_per_stage"), ("ResidualEncoderUNet", "n_blocks_per_stage")
+    network, blocks = residual if recipe.residual else plain
     return {
         "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "network_class_name": f"dynamic_network_architectures.architectures.unet.{network}",
             "arch_kwargs": {
                 "n_stages": stages,
                 "features_per_stage": list(recipe.features),
                 "conv_op": "torch.nn.modules.conv.Conv3d",
                 "kernel_sizes": [[3, 3, 3]] * stages,
                 "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
-                "n_conv_per_stage": [2] * stages,
+                blocks: [2] * stages,
                 "n_conv_per_stage_decoder": [2] * (stages - 1),
                 "conv_bias": True,
                 "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",

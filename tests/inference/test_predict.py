@@ -6,16 +6,27 @@ import pytest
 
 from petlesion.errors import MissingExtraError, ModelError, StudyError, UsageError
 from petlesion.inference.predict import (
+    Member,
+    Model,
     PredictionSettings,
     lesion_probability,
     load_model,
     predict,
+    prepare_study,
 )
 from petlesion.model.bundle import Bundle
+from petlesion.model.plan import plan_from_nnunet
 from petlesion.training.export import ExportRequest, export_model
 from petlesion.volume import Study, Volume
 from tests.conftest import make_phantom
-from tests.inference.nnunet import Recipe, stock_prediction, sums_in_float32, write_model_folder
+from tests.inference.nnunet import (
+    Recipe,
+    dataset_of,
+    plans_of,
+    stock_prediction,
+    sums_in_float32,
+    write_model_folder,
+)
 
 FULL = PredictionSettings(tiles="full")
 
@@ -165,6 +176,22 @@ def test_members_of_other_input_are_averaged(tmp_path: Path, known_study: Study)
         predict(replace(known_study, ct=None), model)
 
 
+def test_what_several_members_see_alike_is_prepared_once(known_study: Study) -> None:
+    recipes = [
+        Recipe(),
+        Recipe(patch=(16, 16, 16)),
+        Recipe(spacing=(5.0, 5.0, 5.0)),
+        Recipe(schemes=("CTNormalization",) * 2),
+    ]
+    plans = [plan_from_nnunet(plans_of(recipe), dataset_of(recipe), "3d_fullres") for recipe in recipes]
+    model = Model("ensemble", tuple(Member(plan, {}) for plan in plans), "float32", "")
+    both, smaller, coarser, scaled = prepare_study(known_study, model, FULL).members
+    assert smaller.network_input is both.network_input
+    assert len(smaller.window.tiles) > len(both.window.tiles)
+    assert coarser.network_input.data.shape != both.network_input.data.shape
+    assert (scaled.network_input.data[1] != both.network_input.data[1]).any()
+
+
 @pytest.mark.parametrize("shape", [(1, 40, 44), (3, 20, 90)])
 def test_studies_smaller_than_a_patch(
     shape: tuple[int, int, int], bundle: Bundle, model_folder: Path
@@ -174,6 +201,7 @@ def test_studies_smaller_than_a_patch(
     found = predict(study, load_model(bundle.path, ["0"], precision="float32"), FULL).probability
     assert found.shape == shape
     assert ((found.array > 0.5) == (stock > 0.5)).mean() >= 0.9999
+    assert predict(study, load_model(bundle.path, ["0"])).probability.shape == shape
 
 
 def test_air_is_refused_unless_all_of_it_is_to_be_searched(bundle: Bundle) -> None:

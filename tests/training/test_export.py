@@ -28,8 +28,9 @@ def weight_types(path: Path) -> set[int]:
         Recipe(old_plans=True, folds=("0", "all")),
         Recipe(labels=("background", "liver", "lesion")),
         Recipe(patch=(16, 32, 64), spacing=(6.0, 4.0, 3.0), transpose=(1, 2, 0)),
+        Recipe(residual=True),
     ],
-    ids=["as it is", "plans of 2023", "three labels", "transposed"],
+    ids=["as it is", "plans of 2023", "three labels", "transposed", "residual encoder"],
 )
 def test_a_bundle_gives_torchs_probabilities(recipe: Recipe, tmp_path: Path, phantom: Study) -> None:
     folder = write_model_folder(tmp_path / "model", recipe)

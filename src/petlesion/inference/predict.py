@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -207,7 +207,10 @@ def predict(
 def prepare_study(study: Study, model: Model, settings: PredictionSettings) -> PreparedStudy:
     """The part of `predict` that needs no network, so that it may run beside another study's network."""
     body = _body(study) if settings.tiles == "body" else None
-    members = tuple(_prepare_member(study, member, settings, body) for member in model.members)
+    inputs = _network_inputs(study, [member.plan for member in model.members])
+    members = tuple(
+        _prepare_member(inputs[member.plan.preprocessing], member, settings, body) for member in model.members
+    )
     return PreparedStudy(study.pet.grid, members, settings)
 
 
@@ -298,11 +301,19 @@ def _body(study: Study) -> Volume:
     return study.pet.with_array(body)
 
 
+def _network_inputs(study: Study, plans: Iterable[Plan]) -> dict[Hashable, NetworkInput]:
+    """What the networks see, by their plans' preprocessing: made once for those that see the same."""
+    distinct = {plan.preprocessing: plan for plan in plans}
+    return {
+        preprocessing: prepare(channel_arrays(study, plan), transposed_spacing(study, plan), plan)
+        for preprocessing, plan in distinct.items()
+    }
+
+
 def _prepare_member(
-    study: Study, member: Member, settings: PredictionSettings, body: Volume | None
+    network_input: NetworkInput, member: Member, settings: PredictionSettings, body: Volume | None
 ) -> PreparedMember:
     plan = member.plan
-    network_input = prepare(channel_arrays(study, plan), transposed_spacing(study, plan), plan)
     padded, image_box = pad_to_patch(network_input.data, plan.patch_size)
     z, y, x = padded.shape[1:]
     if body is None:

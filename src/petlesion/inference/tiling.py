@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -113,6 +114,11 @@ class Window:
     patch: Shape
     mirror_axes: tuple[int, ...] = ()
 
+    @cached_property
+    def weights(self) -> Float:
+        """The weight of each voxel of a tile."""
+        return gaussian_weights(self.patch)
+
 
 def weighted_mean(
     data: Float, window: Window, networks: Sequence[Network], elsewhere: float, on_tile: Callable[[], None]
@@ -122,7 +128,7 @@ def weighted_mean(
     `data` is [channel, z, y, x], no smaller than the patch. `on_tile` is called after each tile of each
     network. One network after the other sees all tiles, so that only one at a time takes memory.
     """
-    weights = gaussian_weights(window.patch)
+    weights = window.weights
     hull = _hull(window.tiles)
     tiles = [(tile, _relative(tile, hull)) for tile in window.tiles]
     total_weight = np.zeros([part.stop - part.start for part in hull], dtype=np.float32)

@@ -6,7 +6,7 @@ Arrays are indexed [z, y, x] in the orientation of training, then transposed by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -99,6 +99,18 @@ class Plan:
                 "rename the lesion's label in its dataset.json"
             )
         return values[0] - 1
+
+    @property
+    def preprocessing(self) -> tuple[Hashable, ...]:
+        """What a network's input hangs on beside the study: where it is equal, so is the input."""
+        return (
+            self.channels,
+            self.normalization,
+            self.spacing_mm,
+            self.transpose,
+            self.orientation,
+            self.image_interpolation,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The plan as JSON data; `plan_from_json` reads it."""
