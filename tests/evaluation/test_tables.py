@@ -15,6 +15,7 @@ from petlesion.evaluation.tables import (
     render,
     summary_table,
     sweep_table,
+    with_differences,
 )
 from petlesion.experiments import find_experiment
 from tests.evaluation.paper import ON_PAPER
@@ -69,6 +70,13 @@ def test_latex_escapes_what_has_a_meaning_there() -> None:
     assert r"50 \%\_a|b & 0.500 [0.250, 0.750] & 3 \\" in lines
     assert r"d $-$ b & 1.000 & -- \\" in lines
     assert lines[-1] == r"\end{tabular}"
+
+
+def test_latex_takes_a_folders_name_as_it_is() -> None:
+    table = Table((r"C:\runs~1\b^2",), ())
+    assert r"C:\textbackslash{}runs\textasciitilde{}1\textbackslash{}b\textasciicircum{}2 \\" in render(
+        table, "latex"
+    )
 
 
 def test_another_format_is_refused() -> None:
@@ -130,3 +138,22 @@ def test_differences_name_both_runs_and_the_scoring() -> None:
     assert table.as_text() == [["d − b", "test Dice", "50", "-0.012 [-0.030, 0.006]", "0.0123"]]
     (note,) = table.notes
     assert "paired bootstrap" in note and "not corrected for the number of comparisons" in note
+
+
+def test_in_csv_differences_stand_beside_the_rows_that_they_are_of() -> None:
+    table = Table(("model", "epochs"), (("b", 3), ("b (paper)", 1500), ("d", 3)))
+    difference = Difference("b", "d", "test", "dice", 50, -0.012, (-0.03, 0.006), 0.0123456)
+    wide = with_differences(table, ["b", "b (paper)", "d"], [difference])
+    rows = list(csv.DictReader(io.StringIO(render(wide, "csv"))))
+    assert [row["model"] for row in rows] == ["b", "b (paper)", "d"]
+    assert rows[2] == {
+        "model": "d",
+        "epochs": "3",
+        "test_dice_difference": "-0.012",
+        "test_dice_difference_ci95_low": "-0.03",
+        "test_dice_difference_ci95_high": "0.006",
+        "test_dice_compared_studies": "50",
+        "test_dice_p": "0.0123456",
+    }
+    assert set(rows[0].values()) == {"b", "3", ""}
+    assert with_differences(table, ["b", "b (paper)", "d"], []) == table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from petlesion.errors import UsageError
@@ -39,6 +39,9 @@ _LATEX_SPECIAL = {
     "$": r"\$",
     "{": r"\{",
     "}": r"\}",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
 }
 
 
@@ -123,6 +126,27 @@ def differences_table(differences: Sequence[Difference]) -> Table:
         for d in differences
     )
     return Table(columns, tuple(rows), (_DIFFERENCES_NOTE,))
+
+
+def with_differences(table: Table, names: Sequence[str], differences: Sequence[Difference]) -> Table:
+    """A table with each row's differences in further columns, for CSV, which holds a single table.
+
+    `names` are the rows' names in the differences; a row that is not compared has nothing there.
+    """
+    found = {(d.second, d.scoring, d.metric): d for d in differences}
+    kinds = tuple(dict.fromkeys((d.scoring, d.metric) for d in differences))
+    titles = (f"{SCORING_TITLES[scoring]} {METRIC_TITLES[metric]}" for scoring, metric in kinds)
+    columns = tuple(f"{title} {part}" for title in titles for part in ("difference", "compared studies", "p"))
+
+    def cells(name: str) -> Iterator[Cell]:
+        for kind in kinds:
+            d = found.get((name, *kind))
+            yield from (
+                (None,) * 3 if d is None else (Average(d.mean, d.ci95, d.studies), d.studies, d.p_value)
+            )
+
+    rows = ((*row, *cells(name)) for name, row in zip(names, table.rows, strict=True))
+    return Table((*table.columns, *columns), tuple(rows), table.notes)
 
 
 def published_row(experiment: Experiment) -> PublishedRow | None:
