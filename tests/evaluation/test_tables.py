@@ -57,9 +57,9 @@ def test_notes_stand_below_a_table() -> None:
     assert markdown[2:] == ["| a | 3 |", "", "a: 50 % of the folds", "", "b: a misprint"]
     assert render(NOTED, "latex").splitlines()[-4:] == [
         r"\hline",
-        r"\multicolumn{2}{l}{\footnotesize a: 50 \% of the folds} \\",
-        r"\multicolumn{2}{l}{\footnotesize b: a misprint} \\",
         r"\end{tabular}",
+        r"\par{\footnotesize a: 50 \% of the folds}",
+        r"\par{\footnotesize b: a misprint}",
     ]
     assert render(NOTED, "csv") == "name,n\na,3\n"
 
@@ -112,6 +112,15 @@ def test_table_2_has_the_papers_row_below_ours() -> None:
     assert quick[7] == "–"
 
 
+def test_tables_tell_how_many_studies_their_averages_are_over() -> None:
+    both = {"cross_validation": ROWS, "test": ROWS[:3]}
+    table = experiments_table([ScoredRun("quick", find_experiment("quick"), both)])
+    over = "Dice and FN are averaged over studies with a lesion, FP over all"
+    assert table.notes == ("quick: CV 4 studies, 2 with a lesion; test 3 studies, 2 with a lesion", over)
+    swept = sweep_table({size: summarize(ROWS) for size in (0, 10)})
+    assert swept.notes == (f"4 studies, 2 with a lesion: {over}",)
+
+
 def test_the_papers_row_stands_once_with_what_is_to_be_known_of_it() -> None:
     names = ("c", "a", "b", "b-table2", "e", "g")
     runs = [ScoredRun(name, find_experiment(name), {"test": ROWS}) for name in names]
@@ -121,15 +130,22 @@ def test_the_papers_row_stands_once_with_what_is_to_be_known_of_it() -> None:
         *("c", "c (paper)", "a", "a (paper)", "b", "b (paper)"),
         *("b-table2", "e", "e (paper)", "g", "g (paper)"),
     ]
-    assert [note.split(":")[0] for note in table.notes] == [
+    notes = dict(note.split(": ") for note in table.notes[:-1])
+    assert list(notes) == [
+        "c",
         "c (paper)",
+        "a",
+        "b",
         "b (paper)",
+        "b-table2",
+        "e",
         "e (paper)",
+        "g",
         "g (paper)",
     ]
-    assert table.notes[0] == "c (paper): three of five folds"
-    assert "misprint" in table.notes[2]
-    assert "one of five folds" in table.notes[3]
+    assert notes["c (paper)"] == "three of five folds"
+    assert "misprint" in notes["e (paper)"]
+    assert "one of five folds" in notes["g (paper)"]
 
 
 def test_differences_name_both_runs_and_the_scoring() -> None:

@@ -28,6 +28,7 @@ _DIFFERENCES_NOTE = (
     "Mean difference over the studies that both have, with its 95 % interval (paired bootstrap); "
     "p is two-sided and not corrected for the number of comparisons"
 )
+_AVERAGED_OVER = "Dice and FN are averaged over studies with a lesion, FP over all"
 _LATEX_SPECIAL = {
     "−": "$-$",
     "×": r"$\times$",
@@ -75,26 +76,32 @@ def sweep_table(summaries: Mapping[int, Summary]) -> Table:
     """Table 3: one row per smallest size in voxels."""
     columns = ("min size", *(METRIC_TITLES[metric] for metric in _AVERAGES))
     rows = ((size, *(getattr(summary, m) for m in _AVERAGES)) for size, summary in summaries.items())
-    return Table(columns, tuple(rows))
+    # Removing predicted components leaves the reference, and with it these counts, as they are.
+    first = next(iter(summaries.values()))
+    return Table(columns, tuple(rows), (f"{_counted(first)}: {_AVERAGED_OVER}",))
 
 
 def experiments_table(runs: Sequence[ScoredRun], patients: Mapping[str, str] | None = None) -> Table:
-    """Table 2: each run's settings and scores, and below the first of a name the paper's row and note."""
+    """Table 2: each run's settings and scores, and below the first of a name the paper's row.
+
+    The notes say how many studies each average is over, and what is to be known of the paper's rows.
+    """
     columns = ["model", "epochs", "patch", "most features", "learning rate", "oversampling", "mirroring"]
     for scoring in SCORINGS:
         columns += [f"{SCORING_TITLES[scoring]} {METRIC_TITLES[metric]}" for metric in _TABLE_2_AVERAGES]
     rows: list[tuple[Cell, ...]] = []
     notes: dict[str, str] = {}
     for run in runs:
-        rows.append((run.name, *_settings(run.experiment), *_averages(run.summaries(patients))))
+        summaries = run.summaries(patients)
+        rows.append((run.name, *_settings(run.experiment), *_averages(summaries)))
+        notes[run.name] = "; ".join(f"{SCORING_TITLES[of]} {_counted(s)}" for of, s in summaries.items())
         published = published_row(run.experiment)
         if published is not None and (title := f"{published.name} (paper)") not in notes:
             scores = {scoring: getattr(published, scoring) for scoring in SCORINGS}
             rows.append((title, *_settings(published), *_averages(scores)))
             notes[title] = published.note
-    return Table(
-        tuple(columns), tuple(rows), tuple(f"{title}: {note}" for title, note in notes.items() if note)
-    )
+    told = (f"{title}: {note}" for title, note in notes.items() if note)
+    return Table(tuple(columns), tuple(rows), (*told, _AVERAGED_OVER))
 
 
 def ensembles_table(selection: Selection) -> Table:
@@ -159,6 +166,10 @@ def render(table: Table, style: str) -> str:
     if style not in _RENDERERS:
         raise UsageError(f"there is no table format {style!r}; choose one of {', '.join(_RENDERERS)}")
     return _RENDERERS[style](table)
+
+
+def _counted(summary: Summary) -> str:
+    return f"{summary.studies} studies, {summary.studies_with_lesions} with a lesion"
 
 
 def _settings(of: Experiment | PublishedRow) -> tuple[Cell, ...]:
@@ -227,12 +238,10 @@ def _as_markdown(table: Table) -> str:
 def _as_latex(table: Table) -> str:
     head = _latex_row(table.columns)
     body = "".join(_latex_row(row) for row in table.as_text())
-    width = len(table.columns)
-    notes = "".join(
-        f"\\multicolumn{{{width}}}{{l}}{{\\footnotesize {_latex_text(note)}}} \\\\\n" for note in table.notes
-    )
-    begin = f"\\begin{{tabular}}{{{'l' + 'r' * (width - 1)}}}\n"
-    return f"{begin}\\hline\n{head}\\hline\n{body}\\hline\n{notes}\\end{{tabular}}\n"
+    begin = f"\\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}\n"
+    # Below the table, since a long note inside it would stretch the last column.
+    notes = "".join(f"\\par{{\\footnotesize {_latex_text(note)}}}\n" for note in table.notes)
+    return f"{begin}\\hline\n{head}\\hline\n{body}\\hline\n\\end{{tabular}}\n{notes}"
 
 
 def _latex_row(cells: Sequence[str]) -> str:
