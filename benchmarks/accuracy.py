@@ -22,11 +22,12 @@ from baselines import METHODS
 from machine import describe
 
 from petlesion.cohort.recut import recut
-from petlesion.evaluation.metrics import StudyMetrics, evaluate_masks, write_metrics
+from petlesion.evaluation.metrics import write_metrics
 from petlesion.evaluation.summary import summarize
 from petlesion.evaluation.tables import render, summary_table
 from petlesion.inference.predict import Model, load_model
 from petlesion.intake import find_studies, read_source, to_study
+from petlesion.overlap import StudyMetrics, evaluate_masks
 from petlesion.pipeline import segment
 from petlesion.simulation import SimulationSettings, simulate
 from petlesion.simulation.study import study_seed

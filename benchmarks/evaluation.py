@@ -17,8 +17,8 @@ import nibabel
 import numpy as np
 from machine import describe
 
-from petlesion.evaluation.metrics import evaluate_masks
 from petlesion.io.nifti import read_mask, write_volume
+from petlesion.overlap import evaluate_masks
 from petlesion.volume import Volume
 
 SHAPE, SPACING_XYZ = (326, 400, 400), (2.0364, 2.0364, 3.0)

@@ -26,10 +26,11 @@ from machine import describe
 
 from petlesion.cohort.layout import Cohort
 from petlesion.evaluation.compare import SCORINGS, compare_rows, metrics_path, read_experiment
-from petlesion.evaluation.metrics import StudyMetrics, read_metrics
+from petlesion.evaluation.metrics import read_metrics
 from petlesion.evaluation.summary import summarize
 from petlesion.evaluation.tables import SCORING_TITLES, differences_table, render, summary_table
 from petlesion.experiments import Experiment, with_settings
+from petlesion.overlap import StudyMetrics
 from petlesion.training.run import run_folder
 from petlesion.training.trainer import TrainingOptions, train
 

@@ -20,6 +20,7 @@ LAYERS = [
     "intake",
     "records",
     "lesions",
+    "overlap",
     "cohort",
     "simulation",
     "experiments",

@@ -13,9 +13,9 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from petlesion.evaluation.figures import median_sizes
-from petlesion.evaluation.metrics import Overlap, StudyMetrics, overlap_of
 from petlesion.evaluation.summary import summarize
 from petlesion.lesions import measure_lesions
+from petlesion.overlap import Overlap, StudyMetrics, overlap_of
 from petlesion.report.cohort import CohortFacts, CohortRow, write_cohort_report
 from petlesion.report.html import ReportFacts, write_report
 from petlesion.report.projections import write_gif, write_png

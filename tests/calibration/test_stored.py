@@ -11,9 +11,9 @@ from petlesion.calibration.cross_fit import INNER_FOLDS, cross_fitted
 from petlesion.calibration.evidence import Evidence, gather_evidence, read_evidence, write_evidence
 from petlesion.calibration.stored import calibration_from_json, calibration_of, fit_calibration
 from petlesion.errors import CohortError, FormatError, ModelError, StudyError, UsageError
-from petlesion.evaluation.metrics import evaluate_masks
 from petlesion.inference.predict import Model
 from petlesion.lesions import label_components
+from petlesion.overlap import evaluate_masks
 from tests.calibration.makers import make_case
 
 
@@ -29,9 +29,9 @@ def test_evidence_tells_what_the_masks_tell(evidence: list[Evidence]) -> None:
     metrics = evaluate_masks(mask, study.reference, study.name)
     found = evidence[3]
     assert (found.case_id, found.passes) == ("case3", 2)
-    assert found.dice == pytest.approx(metrics.dice)
-    assert len(found.real) == metrics.predicted_components == len(found.features)
-    false = found.predicted_sizes[~found.real].sum() * found.voxel_volume_ml
+    assert found.overlap.dice == pytest.approx(metrics.dice)
+    assert len(found.overlap.real) == metrics.predicted_components == len(found.features)
+    false = found.overlap.predicted_sizes[~found.overlap.real].sum() * found.overlap.voxel_volume_ml
     assert false == pytest.approx(metrics.false_positive_volume_ml)
     assert found.logits.voxels[1].sum() == mask.array.sum()
     assert found.logits.lesion.sum() == study.reference.array.sum()
@@ -41,11 +41,16 @@ def test_evidence_is_read_as_it_was_written(evidence: list[Evidence], tmp_path: 
     path = tmp_path / "case.npz"
     write_evidence(path, evidence[0])
     again = read_evidence(path)
-    assert (again.case_id, again.passes, again.voxel_volume_ml) == ("case0", 2, evidence[0].voxel_volume_ml)
-    assert again.statistics == evidence[0].statistics
-    for name in ("features", "predicted_sizes", "reference_sizes", "pairs", "shared_voxels"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(evidence[0], name))
+    assert (again.case_id, again.passes, again.statistics) == ("case0", 2, evidence[0].statistics)
+    np.testing.assert_array_equal(again.features, evidence[0].features)
+    for name, value in vars(evidence[0].overlap).items():
+        np.testing.assert_array_equal(getattr(again.overlap, name), value)
     np.testing.assert_array_equal(again.logits.voxels, evidence[0].logits.voxels)
+    with np.load(path) as stored:  # names that files of earlier versions have
+        assert sorted(stored.files) == [
+            *("case_id", "features", "logits", "pairs", "passes", "predicted_sizes", "reference_sizes"),
+            *("shared_voxels", "statistic_names", "statistics", "voxel_volume_ml"),
+        ]
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(FormatError, match="no evidence"):
         read_evidence(path)
@@ -65,7 +70,7 @@ def test_a_calibration_survives_json_and_judges(evidence: list[Evidence]) -> Non
     study, prediction = make_case(50)
     labels, count = label_components(prediction.probability.array > 0.5)
     confidence = calibration.confidence(labels, count, study, prediction)
-    real = gather_evidence(study, prediction).real
+    real = gather_evidence(study, prediction).overlap.real
     assert confidence[real].mean() > confidence[~real].mean() + 0.3
     assert 0 < (calibration.expected_dice(prediction, labels > 0) or 0) < 1
     assert calibration.doubts(study, prediction) == ()

@@ -16,6 +16,7 @@ from petlesion.cohort.layout import Case, Cohort, Fold, add_study, create_cohort
 from petlesion.evaluation.metrics import read_metrics
 from petlesion.experiments import find_experiment
 from petlesion.io.nifti import image_stem, read_mask, write_volume
+from petlesion.lesions import label_components
 from petlesion.volume import Volume
 from tests.conftest import make_phantom
 from tests.evaluation.paper import DRAWN, ON_PAPER, VOXEL_AFFINE, masks_of
@@ -275,6 +276,29 @@ def test_the_sweep_is_postprocess_and_evaluate_for_each_size(petlesion: Command,
             assert row[key] == pytest.approx(value, rel=1e-6)
 
 
+def test_the_sweep_labels_each_mask_once_whatever_the_number_of_sizes(
+    petlesion: Command, masks: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled = []
+
+    def count(mask: np.ndarray) -> tuple[np.ndarray, int]:
+        labelled.append(mask)
+        return label_components(mask)
+
+    monkeypatch.setattr("petlesion.overlap.label_components", count)
+    swept = petlesion("sweep", *masks, "--min-size", ",".join(map(str, range(50))), "--json")
+    assert len(json.loads(swept.out)) == 50
+    assert len(labelled) == 2 * len(DRAWN)
+
+
+def test_a_format_that_is_none_is_refused_before_anything_is_read(petlesion: Command, tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    for command in (("sweep", absent, absent), ("summarize", absent), ("experiment", "compare", absent)):
+        result = petlesion(*command, "--format", "pdf")
+        assert (result.status, len(result.err.splitlines())) == (2, 1)
+        assert "no table format 'pdf'; choose one of terminal, csv, markdown, latex" in result.err
+
+
 def test_the_sweep_refuses_what_are_no_sizes(petlesion: Command, masks: tuple[Path, Path]) -> None:
     for sizes in ("a", "1,,2", "-1,3", "5,5"):
         result = petlesion("sweep", *masks, f"--min-size={sizes}")
@@ -344,6 +368,13 @@ def test_runs_are_compared_with_the_first_and_with_the_paper(petlesion: Command,
     assert [run["name"] for run in data["runs"]] == ["b", "d"]
     assert data["runs"][0]["paper"]["test"]["dice"] == 0.685
     assert data["differences"][0]["scoring"] == "test"
+    table = list(
+        csv.DictReader(petlesion("experiment", "compare", *runs, "--format", "csv").out.splitlines())
+    )
+    assert [row["model"] for row in table] == ["b", "b (paper)", "d", "d (paper)"]
+    assert float(table[2]["test_dice_difference"]) == data["differences"][0]["mean"]
+    assert float(table[2]["test_dice_p"]) == data["differences"][0]["p_value"]
+    assert table[0]["test_dice_difference"] == ""
     assert petlesion("experiment", "compare", tmp_path).status == 2
 
 

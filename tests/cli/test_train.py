@@ -115,5 +115,7 @@ def test_one_experiment_is_shown_with_sources() -> None:
     table = RUNNER.invoke(app, ["experiment", "show", "b", "--set", "epochs=20"]).stdout
     assert re.search(r"epochs\s+20\s+set for this run", table)
     assert re.search(r"mirroring\s+no\s+Table 2", table)
+    assert re.search(r"batch_dice\s+planned\s", table)
+    assert re.search(r"initial_weights\s+none\s", table)
     shown = json.loads(RUNNER.invoke(app, ["experiment", "show", "d", "--json"]).stdout)
     assert shown["experiment"]["patch_size"] == [192, 192, 192]

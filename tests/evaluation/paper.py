@@ -9,7 +9,7 @@ nothing     ..........       ..........       –       undefined       0       
 
 import numpy as np
 
-from petlesion.evaluation.metrics import StudyMetrics
+from petlesion.overlap import StudyMetrics
 from petlesion.volume import Volume
 
 VOXEL_AFFINE = np.diag([5.0, 10.0, 10.0, 1.0])  # 500 mm³

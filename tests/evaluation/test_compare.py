@@ -10,8 +10,9 @@ from scipy.stats import wilcoxon
 
 from petlesion.errors import CohortError, InputError
 from petlesion.evaluation.compare import compare_runs, metrics_path, read_runs
-from petlesion.evaluation.metrics import StudyMetrics, write_metrics
+from petlesion.evaluation.metrics import write_metrics
 from petlesion.experiments import find_experiment
+from petlesion.overlap import StudyMetrics
 from tests.evaluation.paper import ON_PAPER
 
 

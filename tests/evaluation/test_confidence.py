@@ -33,10 +33,10 @@ from petlesion.evaluation.confidence_tables import (
     sweep_of_confidence_table,
 )
 from petlesion.evaluation.figures import write_figure
-from petlesion.evaluation.metrics import evaluate_masks
 from petlesion.evaluation.summary import summarize
 from petlesion.evaluation.tables import render
 from petlesion.lesions import label_components, remove_small_components
+from petlesion.overlap import evaluate_masks
 from tests.calibration.makers import make_case
 
 PATIENTS = {f"case{seed}": f"patient{seed}" for seed in range(10)}

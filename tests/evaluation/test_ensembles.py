@@ -14,8 +14,8 @@ from petlesion.evaluation.ensembles import (
     overlaps_with,
     select,
 )
-from petlesion.evaluation.metrics import evaluate_masks
 from petlesion.evaluation.tables import ensembles_table, render
+from petlesion.overlap import evaluate_masks
 from petlesion.volume import Volume
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])

@@ -7,7 +7,7 @@ import pytest
 
 from petlesion.errors import UsageError
 from petlesion.evaluation.figures import median_sizes, size_histogram, write_figure
-from petlesion.evaluation.metrics import overlap_of
+from petlesion.overlap import overlap_of
 from tests.evaluation.paper import DRAWN, masks_of
 
 

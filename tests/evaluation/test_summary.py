@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from petlesion.errors import InputError, UsageError
-from petlesion.evaluation.metrics import StudyMetrics
 from petlesion.evaluation.summary import bootstrap_interval, patient_groups, summarize, summarize_by
+from petlesion.overlap import StudyMetrics
 from tests.evaluation.paper import ON_PAPER
 
 ROWS = list(ON_PAPER.values())

@@ -15,6 +15,7 @@ from petlesion.evaluation.tables import (
     render,
     summary_table,
     sweep_table,
+    with_differences,
 )
 from petlesion.experiments import find_experiment
 from tests.evaluation.paper import ON_PAPER
@@ -56,9 +57,9 @@ def test_notes_stand_below_a_table() -> None:
     assert markdown[2:] == ["| a | 3 |", "", "a: 50 % of the folds", "", "b: a misprint"]
     assert render(NOTED, "latex").splitlines()[-4:] == [
         r"\hline",
-        r"\multicolumn{2}{l}{\footnotesize a: 50 \% of the folds} \\",
-        r"\multicolumn{2}{l}{\footnotesize b: a misprint} \\",
         r"\end{tabular}",
+        r"\par{\footnotesize a: 50 \% of the folds}",
+        r"\par{\footnotesize b: a misprint}",
     ]
     assert render(NOTED, "csv") == "name,n\na,3\n"
 
@@ -69,6 +70,13 @@ def test_latex_escapes_what_has_a_meaning_there() -> None:
     assert r"50 \%\_a|b & 0.500 [0.250, 0.750] & 3 \\" in lines
     assert r"d $-$ b & 1.000 & -- \\" in lines
     assert lines[-1] == r"\end{tabular}"
+
+
+def test_latex_takes_a_folders_name_as_it_is() -> None:
+    table = Table((r"C:\runs~1\b^2",), ())
+    assert r"C:\textbackslash{}runs\textasciitilde{}1\textbackslash{}b\textasciicircum{}2 \\" in render(
+        table, "latex"
+    )
 
 
 def test_another_format_is_refused() -> None:
@@ -104,6 +112,15 @@ def test_table_2_has_the_papers_row_below_ours() -> None:
     assert quick[7] == "–"
 
 
+def test_tables_tell_how_many_studies_their_averages_are_over() -> None:
+    both = {"cross_validation": ROWS, "test": ROWS[:3]}
+    table = experiments_table([ScoredRun("quick", find_experiment("quick"), both)])
+    over = "Dice and FN are averaged over studies with a lesion, FP over all"
+    assert table.notes == ("quick: CV 4 studies, 2 with a lesion; test 3 studies, 2 with a lesion", over)
+    swept = sweep_table({size: summarize(ROWS) for size in (0, 10)})
+    assert swept.notes == (f"4 studies, 2 with a lesion: {over}",)
+
+
 def test_the_papers_row_stands_once_with_what_is_to_be_known_of_it() -> None:
     names = ("c", "a", "b", "b-table2", "e", "g")
     runs = [ScoredRun(name, find_experiment(name), {"test": ROWS}) for name in names]
@@ -113,15 +130,22 @@ def test_the_papers_row_stands_once_with_what_is_to_be_known_of_it() -> None:
         *("c", "c (paper)", "a", "a (paper)", "b", "b (paper)"),
         *("b-table2", "e", "e (paper)", "g", "g (paper)"),
     ]
-    assert [note.split(":")[0] for note in table.notes] == [
+    notes = dict(note.split(": ") for note in table.notes[:-1])
+    assert list(notes) == [
+        "c",
         "c (paper)",
+        "a",
+        "b",
         "b (paper)",
+        "b-table2",
+        "e",
         "e (paper)",
+        "g",
         "g (paper)",
     ]
-    assert table.notes[0] == "c (paper): three of five folds"
-    assert "misprint" in table.notes[2]
-    assert "one of five folds" in table.notes[3]
+    assert notes["c (paper)"] == "three of five folds"
+    assert "misprint" in notes["e (paper)"]
+    assert "one of five folds" in notes["g (paper)"]
 
 
 def test_differences_name_both_runs_and_the_scoring() -> None:
@@ -130,3 +154,22 @@ def test_differences_name_both_runs_and_the_scoring() -> None:
     assert table.as_text() == [["d − b", "test Dice", "50", "-0.012 [-0.030, 0.006]", "0.0123"]]
     (note,) = table.notes
     assert "paired bootstrap" in note and "not corrected for the number of comparisons" in note
+
+
+def test_in_csv_differences_stand_beside_the_rows_that_they_are_of() -> None:
+    table = Table(("model", "epochs"), (("b", 3), ("b (paper)", 1500), ("d", 3)))
+    difference = Difference("b", "d", "test", "dice", 50, -0.012, (-0.03, 0.006), 0.0123456)
+    wide = with_differences(table, ["b", "b (paper)", "d"], [difference])
+    rows = list(csv.DictReader(io.StringIO(render(wide, "csv"))))
+    assert [row["model"] for row in rows] == ["b", "b (paper)", "d"]
+    assert rows[2] == {
+        "model": "d",
+        "epochs": "3",
+        "test_dice_difference": "-0.012",
+        "test_dice_difference_ci95_low": "-0.03",
+        "test_dice_difference_ci95_high": "0.006",
+        "test_dice_compared_studies": "50",
+        "test_dice_p": "0.0123456",
+    }
+    assert set(rows[0].values()) == {"b", "3", ""}
+    assert with_differences(table, ["b", "b (paper)", "d"], []) == table

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from petlesion.evaluation.metrics import StudyMetrics
 from petlesion.evaluation.summary import summarize
+from petlesion.overlap import StudyMetrics
 from petlesion.report.cohort import CohortFacts, CohortRow, read_thumbnail, write_cohort_report
 from tests.report.conftest import CREATED
 

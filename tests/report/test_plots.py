@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from petlesion.evaluation.metrics import StudyMetrics
 from petlesion.evaluation.summary import Average, Summary
+from petlesion.overlap import StudyMetrics
 from petlesion.report.plots import (
     HEIGHT,
     WIDTH,

@@ -11,7 +11,6 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 
 from petlesion.calibration.lesions import FEATURES, Floats, component_features
 from petlesion.calibration.typical import disagreement, study_statistics
@@ -19,7 +18,8 @@ from petlesion.calibration.voxels import LogitCounts, count_logits
 from petlesion.errors import FormatError, StudyError
 from petlesion.inference.predict import LESION_PROBABILITY, Prediction
 from petlesion.io.atomic import atomic_file
-from petlesion.lesions import Counts, component_sizes, label_components
+from petlesion.lesions import label_components
+from petlesion.overlap import Overlap, overlap_of_labels
 from petlesion.volume import Study
 
 
@@ -28,32 +28,15 @@ class Evidence:
     """One study's evidence.
 
     `logits` counts its voxels, `features` [component, feature] describes the predicted components in the
-    order of `label_components`, none of them removed. Sizes are in voxels. Row i of `pairs` says that the
-    predicted component pairs[i, 0] and the reference's pairs[i, 1], both counted from 0, share
-    `shared_voxels[i]` voxels.
+    order of `label_components`, none of them removed, and `overlap` says which of them meet the reference.
     """
 
     case_id: str
     passes: int
     logits: LogitCounts
     features: Floats
-    predicted_sizes: Counts
-    reference_sizes: Counts
-    pairs: Counts
-    shared_voxels: Counts
-    voxel_volume_ml: float
+    overlap: Overlap
     statistics: dict[str, float]
-
-    @property
-    def real(self) -> npt.NDArray[np.bool_]:
-        """Which of the predicted components meet the reference."""
-        return np.isin(np.arange(len(self.predicted_sizes)), self.pairs[:, 0])
-
-    @property
-    def dice(self) -> float | None:
-        """Dice of the predicted mask; None where both masks are empty."""
-        voxels = int(self.predicted_sizes.sum() + self.reference_sizes.sum())
-        return 2 * int(self.shared_voxels.sum()) / voxels if voxels else None
 
 
 def gather_evidence(study: Study, prediction: Prediction) -> Evidence:
@@ -63,10 +46,6 @@ def gather_evidence(study: Study, prediction: Prediction) -> Evidence:
     probability, reference = prediction.probability.array, study.reference.array
     mask = probability > LESION_PROBABILITY
     labels, count = label_components(mask)
-    of_reference, reference_count = label_components(reference)
-    shared = mask & reference
-    codes = (labels[shared].astype(np.int64) - 1) * reference_count + of_reference[shared] - 1
-    met, voxels = np.unique(codes, return_counts=True)
     statistics = study_statistics(study)
     if prediction.uncertainty is not None:
         share = disagreement(prediction.uncertainty)
@@ -76,11 +55,7 @@ def gather_evidence(study: Study, prediction: Prediction) -> Evidence:
         passes=prediction.uncertainty.passes if prediction.uncertainty is not None else 1,
         logits=count_logits(probability, mask, reference),
         features=component_features(labels, count, study.pet, prediction),
-        predicted_sizes=component_sizes(labels, count),
-        reference_sizes=component_sizes(of_reference, reference_count),
-        pairs=np.stack(np.divmod(met, max(reference_count, 1)), axis=1),
-        shared_voxels=voxels.astype(np.int64),
-        voxel_volume_ml=study.pet.voxel_volume_ml,
+        overlap=overlap_of_labels((labels, count), label_components(reference), study.pet.voxel_volume_ml),
         statistics=statistics,
     )
 
@@ -94,11 +69,11 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
             passes=evidence.passes,
             logits=evidence.logits.voxels,
             features=evidence.features,
-            predicted_sizes=evidence.predicted_sizes,
-            reference_sizes=evidence.reference_sizes,
-            pairs=evidence.pairs,
-            shared_voxels=evidence.shared_voxels,
-            voxel_volume_ml=evidence.voxel_volume_ml,
+            predicted_sizes=evidence.overlap.predicted_sizes,
+            reference_sizes=evidence.overlap.reference_sizes,
+            pairs=evidence.overlap.pairs,
+            shared_voxels=evidence.overlap.shared_voxels,
+            voxel_volume_ml=evidence.overlap.voxel_volume_ml,
             statistic_names=np.array(list(evidence.statistics), dtype=np.str_),
             statistics=np.array(list(evidence.statistics.values()), dtype=np.float64),
         )
@@ -114,11 +89,13 @@ def read_evidence(path: Path) -> Evidence:
                 passes=int(stored["passes"]),
                 logits=LogitCounts(stored["logits"]),
                 features=stored["features"].reshape(-1, len(FEATURES)),
-                predicted_sizes=stored["predicted_sizes"],
-                reference_sizes=stored["reference_sizes"],
-                pairs=stored["pairs"],
-                shared_voxels=stored["shared_voxels"],
-                voxel_volume_ml=float(stored["voxel_volume_ml"]),
+                overlap=Overlap(
+                    predicted_sizes=stored["predicted_sizes"],
+                    reference_sizes=stored["reference_sizes"],
+                    pairs=stored["pairs"],
+                    shared_voxels=stored["shared_voxels"],
+                    voxel_volume_ml=float(stored["voxel_volume_ml"]),
+                ),
                 statistics={str(name): float(value) for name, value in zip(names, values, strict=True)},
             )
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:

@@ -93,7 +93,7 @@ def fit_calibration(studies: Sequence[Evidence], sources: Mapping[str, Any]) -> 
     if not studies:
         raise CohortError("there is no held-out study to calibrate on; predict some first")
     features = np.concatenate([study.features for study in studies])
-    real = np.concatenate([study.real for study in studies])
+    real = np.concatenate([study.overlap.real for study in studies])
     return Calibration(
         temperature=fit_temperature(summed(study.logits for study in studies)),
         passes=max(study.passes for study in studies),

@@ -13,7 +13,7 @@ import typer
 from petlesion.cli.batch import try_all
 from petlesion.cli.console import print_json, say
 from petlesion.cli.predict import check_unseen, held_out_tasks
-from petlesion.cli.tables import FORMAT_OPTION, JSON_OPTION, show_table
+from petlesion.cli.tables import FORMAT_OPTION, JSON_OPTION, show_compared
 from petlesion.errors import CohortError
 from petlesion.model.held_out import RECORD, how_to_predict, predictions_folder, probability_path
 
@@ -41,7 +41,7 @@ def ensemble(
     """
     from petlesion.cohort.layout import Cohort
     from petlesion.evaluation.ensembles import all_combinations, select
-    from petlesion.evaluation.tables import differences_table, ensembles_table
+    from petlesion.evaluation.tables import ensembles_table
     from petlesion.io.atomic import check_place
 
     opened = Cohort.open(cohort)
@@ -53,10 +53,9 @@ def ensemble(
     if as_json:
         print_json([_as_json(selection, line) for line in selection.lines])
     else:
-        show_table(ensembles_table(selection), style)
-        print()
         differences = [one for line in selection.lines for one in selection.differences(line)]
-        show_table(differences_table(differences), style)
+        names = [line.name for line in selection.lines]
+        show_compared(ensembles_table(selection), names, differences, style)
     bundle = _export(members, selection, output, name, licence)
     say(f"{output}: {selection.picked.chosen.name}, {bundle.size_bytes / 1e6:.1f} MB")
 

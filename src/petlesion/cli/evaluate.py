@@ -15,7 +15,7 @@ from petlesion.cli.tables import JSON_OPTION
 
 if TYPE_CHECKING:
     from petlesion.cohort.layout import Cohort
-    from petlesion.evaluation.metrics import Overlap
+    from petlesion.overlap import Overlap
 
 _SWEPT_SIZES = (0, 5, 10, 20, 40, 80)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from petlesion.cli.console import print_json, print_table
@@ -11,6 +13,9 @@ app = typer.Typer(
     help="The paper's training configurations (Tables 1 and 2), and what runs of them gave.",
     no_args_is_help=True,
 )
+
+# What nnU-Net's plan decides where an experiment says nothing.
+_PLANNED = ("patch_size", "batch_dice")
 
 _AS_JSON = typer.Option(False, "--json", help="Print JSON in place of a table.")
 _CHANGES = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
@@ -52,16 +57,20 @@ def show(
     from petlesion.experiments import find_experiment, sources_of, with_settings
 
     experiment = with_settings(find_experiment(name), changes)
-    settings, sources = experiment.as_dict(), sources_of(experiment)
+    sources = sources_of(experiment)
     if as_json:
-        print_json({"experiment": settings, "sources": sources})
+        print_json({"experiment": experiment.as_dict(), "sources": sources})
         return
-    del settings["name"]
-    settings["patch_size"] = _patch(experiment.patch_size)
-    settings["mirroring"] = "yes" if experiment.mirroring else "no"
-    print_table(
-        (name, "value", "source"), [[key, str(value), sources[key]] for key, value in settings.items()]
-    )
+    rows = [[setting, _value(setting, getattr(experiment, setting)), sources[setting]] for setting in sources]
+    print_table((name, "value", "source"), rows)
+
+
+def _value(setting: str, value: Any) -> str:
+    if value is None:
+        return "planned" if setting in _PLANNED else "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _patch(value) if setting == "patch_size" else str(value)
 
 
 def _patch(patch_size: tuple[int, int, int] | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from petlesion.cli.console import print_json, say
-from petlesion.cli.tables import CASES_OPTION, FORMAT_OPTION, JSON_OPTION, show_table
+from petlesion.cli.tables import CASES_OPTION, FORMAT_OPTION, JSON_OPTION, show_compared
 
 if TYPE_CHECKING:
     from petlesion.evaluation.compare import ScoredRun
@@ -28,7 +28,7 @@ def compare(
     """
     from petlesion.cli.masks import patients_of
     from petlesion.evaluation.compare import compare_runs, read_runs
-    from petlesion.evaluation.tables import differences_table, experiments_table
+    from petlesion.evaluation.tables import experiments_table
 
     patients = patients_of(cases)
     first, *others = scored = read_runs(runs)
@@ -37,10 +37,8 @@ def compare(
         found = [difference.as_json() for difference in differences]
         print_json({"runs": [_run_as_json(run, patients) for run in scored], "differences": found})
         return
-    show_table(experiments_table(scored, patients), style)
-    if differences:
-        print()
-        show_table(differences_table(differences), style)
+    table = experiments_table(scored, patients)
+    show_compared(table, [str(row[0]) for row in table.rows], differences, style)
 
 
 def figure(

@@ -11,7 +11,7 @@ from petlesion.errors import CohortError, InputError, UsageError
 
 if TYPE_CHECKING:
     from petlesion.cohort.layout import Cohort
-    from petlesion.evaluation.metrics import Overlap
+    from petlesion.overlap import Overlap
 
 
 SEGMENTED = "lesions.nii.gz"
@@ -31,8 +31,8 @@ class MaskPair:
         from concurrent.futures import ThreadPoolExecutor
 
         from petlesion.errors import GeometryError
-        from petlesion.evaluation.metrics import overlap_of
         from petlesion.io.nifti import read_mask
+        from petlesion.overlap import overlap_of
 
         if self.prediction is None:
             raise InputError(f"{self.reference} has no prediction; predict {self.case_id} too")

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from petlesion.errors import CohortError, ExperimentError, InputError
-from petlesion.evaluation.metrics import Counts, StudyMetrics, read_metrics
+from petlesion.evaluation.metrics import read_metrics
 from petlesion.evaluation.summary import (
     METRICS,
     Floats,
@@ -23,6 +23,8 @@ from petlesion.evaluation.summary import (
     summarize,
 )
 from petlesion.experiments import Experiment
+from petlesion.lesions import Counts
+from petlesion.overlap import StudyMetrics
 
 # Where a run keeps its scores: <run>/<scoring>/metrics.csv, beside <run>/<scoring>/predictions/.
 SCORINGS = ("cross_validation", "test")

@@ -16,9 +16,7 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from petlesion.calibration.cross_fit import Judged
-from petlesion.calibration.evidence import Evidence
 from petlesion.calibration.voxels import LOGITS
-from petlesion.evaluation.metrics import Overlap
 from petlesion.evaluation.summary import SEED, Average, Summary, summarize
 
 Floats = npt.NDArray[np.float64]
@@ -111,7 +109,7 @@ def lesion_sums(study: Judged) -> BinSums:
 def confidences(studies: Sequence[Judged]) -> tuple[Floats, Bools]:
     """Confidence of every predicted component, and whether it is real."""
     found = [study.calibration.lesions.confidence(study.evidence.features) for study in studies]
-    return np.concatenate(found), np.concatenate([study.evidence.real for study in studies])
+    return np.concatenate(found), np.concatenate([study.evidence.overlap.real for study in studies])
 
 
 def roc_area(scores: Floats, real: Bools) -> float:
@@ -164,7 +162,7 @@ def dice_pairs(studies: Sequence[Judged]) -> list[DicePair]:
     pairs = []
     for study in studies:
         expected = study.evidence.logits.expected_dice(study.calibration.temperature)
-        achieved = study.evidence.dice
+        achieved = study.evidence.overlap.dice
         if expected is not None and achieved is not None:
             pairs.append(DicePair(study.evidence.case_id, expected, achieved))
     return pairs
@@ -174,7 +172,7 @@ def sweep_by_size(
     studies: Sequence[Judged], sizes: Sequence[int], patients: Mapping[str, str] | None = None
 ) -> dict[int, Summary]:
     """Averages without components of fewer voxels than each size (Table 3)."""
-    of_study = [study.evidence.predicted_sizes for study in studies]
+    of_study = [study.evidence.overlap.predicted_sizes for study in studies]
     return {size: _summary(studies, [found >= size for found in of_study], patients) for size in sizes}
 
 
@@ -191,17 +189,7 @@ def sweep_by_confidence(
 
 def _summary(studies: Sequence[Judged], kept: Sequence[Bools], patients: Mapping[str, str] | None) -> Summary:
     rows = [
-        _overlap(study.evidence).keeping(of_study).metrics(study.evidence.case_id)
+        study.evidence.overlap.keeping(of_study).metrics(study.evidence.case_id)
         for study, of_study in zip(studies, kept, strict=True)
     ]
     return summarize(rows, patients)
-
-
-def _overlap(evidence: Evidence) -> Overlap:
-    return Overlap(
-        evidence.predicted_sizes,
-        evidence.reference_sizes,
-        evidence.pairs,
-        evidence.shared_voxels,
-        evidence.voxel_volume_ml,
-    )

@@ -55,7 +55,7 @@ def _scored(study: Judged) -> tuple[Floats, Bools]:
 
 
 def _by_feature(name: str, study: Judged) -> tuple[Floats, Bools]:
-    return study.evidence.features[:, FEATURES.index(name)], study.evidence.real
+    return study.evidence.features[:, FEATURES.index(name)], study.evidence.overlap.real
 
 
 def _joined(statistic: Callable[[Floats, Bools], float], parts: Sequence[tuple[Floats, Bools]]) -> float:
@@ -105,8 +105,8 @@ SCORES: Mapping[str, Score] = {
 def confidence_table(studies: Sequence[Judged], patients: Mapping[str, str]) -> Table:
     """One row per score with its 95 % interval over patients."""
     rows = tuple((score.words, score.of(studies, patients)) for score in SCORES.values())
-    components = sum(len(study.evidence.predicted_sizes) for study in studies)
-    false = sum(int((~study.evidence.real).sum()) for study in studies)
+    components = sum(len(study.evidence.overlap.predicted_sizes) for study in studies)
+    false = sum(int((~study.evidence.overlap.real).sum()) for study in studies)
     notes = (
         f"{len(studies)} studies, {components} predicted components, {false} of them false. Each study is "
         "judged by a calibration that its patient had no part in. A voxel is possible from a raw "

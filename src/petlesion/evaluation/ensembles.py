@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from petlesion.errors import InputError, UsageError
 from petlesion.evaluation.compare import Difference, compare_rows
-from petlesion.evaluation.metrics import Overlap, StudyMetrics, in_place_of, overlap_of
 from petlesion.evaluation.summary import METRICS, SEED, Floats, Summary, patient_groups, summarize
 from petlesion.inference.predict import LESION_PROBABILITY
 from petlesion.lesions import bounding_box, min_voxels_for_volume
+from petlesion.overlap import Overlap, StudyMetrics, in_place_of, overlap_of
 from petlesion.volume import Mask, Volume
 
 MIN_VOLUMES_ML = (0.0, 0.062, 0.124, 0.248, 0.497, 0.995)

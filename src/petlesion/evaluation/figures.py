@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from petlesion.errors import UsageError
-from petlesion.evaluation.metrics import Overlap
 from petlesion.io.atomic import atomic_file
+from petlesion.overlap import Overlap
 
 FIGURE_ENDINGS = (".png", ".svg")
 _BINS = 30

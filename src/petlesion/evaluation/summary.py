@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from petlesion.errors import InputError, UsageError
-from petlesion.evaluation.metrics import StudyMetrics
+from petlesion.overlap import StudyMetrics
 
 Floats = npt.NDArray[np.float64]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from petlesion.errors import UsageError
@@ -28,6 +28,7 @@ _DIFFERENCES_NOTE = (
     "Mean difference over the studies that both have, with its 95 % interval (paired bootstrap); "
     "p is two-sided and not corrected for the number of comparisons"
 )
+_AVERAGED_OVER = "Dice and FN are averaged over studies with a lesion, FP over all"
 _LATEX_SPECIAL = {
     "−": "$-$",
     "×": r"$\times$",
@@ -39,6 +40,9 @@ _LATEX_SPECIAL = {
     "$": r"\$",
     "{": r"\{",
     "}": r"\}",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
 }
 
 
@@ -72,26 +76,32 @@ def sweep_table(summaries: Mapping[int, Summary]) -> Table:
     """Table 3: one row per smallest size in voxels."""
     columns = ("min size", *(METRIC_TITLES[metric] for metric in _AVERAGES))
     rows = ((size, *(getattr(summary, m) for m in _AVERAGES)) for size, summary in summaries.items())
-    return Table(columns, tuple(rows))
+    # Removing predicted components leaves the reference, and with it these counts, as they are.
+    first = next(iter(summaries.values()))
+    return Table(columns, tuple(rows), (f"{_counted(first)}: {_AVERAGED_OVER}",))
 
 
 def experiments_table(runs: Sequence[ScoredRun], patients: Mapping[str, str] | None = None) -> Table:
-    """Table 2: each run's settings and scores, and below the first of a name the paper's row and note."""
+    """Table 2: each run's settings and scores, and below the first of a name the paper's row.
+
+    The notes say how many studies each average is over, and what is to be known of the paper's rows.
+    """
     columns = ["model", "epochs", "patch", "most features", "learning rate", "oversampling", "mirroring"]
     for scoring in SCORINGS:
         columns += [f"{SCORING_TITLES[scoring]} {METRIC_TITLES[metric]}" for metric in _TABLE_2_AVERAGES]
     rows: list[tuple[Cell, ...]] = []
     notes: dict[str, str] = {}
     for run in runs:
-        rows.append((run.name, *_settings(run.experiment), *_averages(run.summaries(patients))))
+        summaries = run.summaries(patients)
+        rows.append((run.name, *_settings(run.experiment), *_averages(summaries)))
+        notes[run.name] = "; ".join(f"{SCORING_TITLES[of]} {_counted(s)}" for of, s in summaries.items())
         published = published_row(run.experiment)
         if published is not None and (title := f"{published.name} (paper)") not in notes:
             scores = {scoring: getattr(published, scoring) for scoring in SCORINGS}
             rows.append((title, *_settings(published), *_averages(scores)))
             notes[title] = published.note
-    return Table(
-        tuple(columns), tuple(rows), tuple(f"{title}: {note}" for title, note in notes.items() if note)
-    )
+    told = (f"{title}: {note}" for title, note in notes.items() if note)
+    return Table(tuple(columns), tuple(rows), (*told, _AVERAGED_OVER))
 
 
 def ensembles_table(selection: Selection) -> Table:
@@ -125,6 +135,27 @@ def differences_table(differences: Sequence[Difference]) -> Table:
     return Table(columns, tuple(rows), (_DIFFERENCES_NOTE,))
 
 
+def with_differences(table: Table, names: Sequence[str], differences: Sequence[Difference]) -> Table:
+    """A table with each row's differences in further columns, for CSV, which holds a single table.
+
+    `names` are the rows' names in the differences; a row that is not compared has nothing there.
+    """
+    found = {(d.second, d.scoring, d.metric): d for d in differences}
+    kinds = tuple(dict.fromkeys((d.scoring, d.metric) for d in differences))
+    titles = (f"{SCORING_TITLES[scoring]} {METRIC_TITLES[metric]}" for scoring, metric in kinds)
+    columns = tuple(f"{title} {part}" for title in titles for part in ("difference", "compared studies", "p"))
+
+    def cells(name: str) -> Iterator[Cell]:
+        for kind in kinds:
+            d = found.get((name, *kind))
+            yield from (
+                (None,) * 3 if d is None else (Average(d.mean, d.ci95, d.studies), d.studies, d.p_value)
+            )
+
+    rows = ((*row, *cells(name)) for name, row in zip(names, table.rows, strict=True))
+    return Table((*table.columns, *columns), tuple(rows), table.notes)
+
+
 def published_row(experiment: Experiment) -> PublishedRow | None:
     """The paper's row of Table 2 of which an experiment is a repetition, by its name."""
     return PUBLISHED.get(experiment.name.removesuffix("-table2"))
@@ -135,6 +166,10 @@ def render(table: Table, style: str) -> str:
     if style not in _RENDERERS:
         raise UsageError(f"there is no table format {style!r}; choose one of {', '.join(_RENDERERS)}")
     return _RENDERERS[style](table)
+
+
+def _counted(summary: Summary) -> str:
+    return f"{summary.studies} studies, {summary.studies_with_lesions} with a lesion"
 
 
 def _settings(of: Experiment | PublishedRow) -> tuple[Cell, ...]:
@@ -203,12 +238,10 @@ def _as_markdown(table: Table) -> str:
 def _as_latex(table: Table) -> str:
     head = _latex_row(table.columns)
     body = "".join(_latex_row(row) for row in table.as_text())
-    width = len(table.columns)
-    notes = "".join(
-        f"\\multicolumn{{{width}}}{{l}}{{\\footnotesize {_latex_text(note)}}} \\\\\n" for note in table.notes
-    )
-    begin = f"\\begin{{tabular}}{{{'l' + 'r' * (width - 1)}}}\n"
-    return f"{begin}\\hline\n{head}\\hline\n{body}\\hline\n{notes}\\end{{tabular}}\n"
+    begin = f"\\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}\n"
+    # Below the table, since a long note inside it would stretch the last column.
+    notes = "".join(f"\\par{{\\footnotesize {_latex_text(note)}}}\n" for note in table.notes)
+    return f"{begin}\\hline\n{head}\\hline\n{body}\\hline\n\\end{{tabular}}\n{notes}"
 
 
 def _latex_row(cells: Sequence[str]) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from petlesion._version import __version__
-from petlesion.evaluation.metrics import StudyMetrics
 from petlesion.evaluation.summary import Summary
 from petlesion.io.atomic import write_text
+from petlesion.overlap import StudyMetrics
 from petlesion.report.page import render_page
 from petlesion.report.plots import (
     HEIGHT,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from petlesion.evaluation.metrics import StudyMetrics
 from petlesion.evaluation.summary import Summary
+from petlesion.overlap import StudyMetrics
 
 WIDTH = 460
 HEIGHT = 290
