@@ -14,18 +14,20 @@ from petlesion.simulation.burden import draw_burden
 from petlesion.training.export import ExportRequest, export_model
 from tests.conftest import REPOSITORY
 
-# torch and nnU-Net are kept away, as the base install has neither.
+# Neither torch nor nnU-Net may be asked for, as the base install has neither.
 _DEMO = """
 import sys
 from pathlib import Path
-sys.modules["torch"] = sys.modules["nnunetv2"] = None
 from petlesion import simulation
 from petlesion.cli.main import main
 from petlesion.model import boxed
 from tests.conftest import make_phantom
 boxed._FOLDER = Path(sys.argv.pop(1))
 simulation.simulate = lambda seed: make_phantom(seed=seed)
-main()
+try:
+    main()
+finally:
+    assert not {"torch", "nnunetv2"} & set(sys.modules)
 """
 
 
