@@ -60,7 +60,7 @@ def test_it_shows_the_whole_path_without_torch(box: Path, tmp_path: Path) -> Non
     assert ["volume", "of", "the", "lesions,", "mL", f"{np.count_nonzero(truth) * 0.064:.1f}"] in printed
     with (found / "lesions.csv").open(newline="") as file:
         lesions = list(csv.DictReader(file))
-    for lesion in lesions[:-1]:
+    for lesion in lesions[:10]:
         assert [lesion["lesion"], f"{float(lesion['volume_ml']):.1f}"] in [words[:2] for words in printed]
     again = run_demo(box, tmp_path / "out")
     assert again.returncode == 0 and "done before" in again.stderr

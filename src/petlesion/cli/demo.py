@@ -12,6 +12,7 @@ from petlesion.cli.console import print_table, progress, say
 
 # A study with seven lesions of 0.1 to 136 mL; no model in the box was trained on it.
 _SEED = 702
+_MOST_SHOWN = 10
 _MEASURES = {
     "volume_ml": "mL",
     "suv_max": "SUVmax",
@@ -74,9 +75,11 @@ def _simulate(folder: Path) -> None:
 
 
 def _print_lesions(path: Path) -> None:
+    """Print the largest lesions, and the total of all."""
     with path.open(encoding="utf-8", newline="") as file:
-        lesions = list(csv.DictReader(file))
-    rows = [[lesion["lesion"], *(_rounded(lesion[measure]) for measure in _MEASURES)] for lesion in lesions]
+        *lesions, total = csv.DictReader(file)
+    shown = [*lesions[:_MOST_SHOWN], total]
+    rows = [[lesion["lesion"], *(_rounded(lesion[measure]) for measure in _MEASURES)] for lesion in shown]
     print_table(("found", *_MEASURES.values()), rows)
 
 
