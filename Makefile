@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: help demo test fuzz check format reproduce-mini box clean
 
 help:
-	@echo "make demo    install into .venv and run the whole path on simulated studies"
+	@echo "make demo    install into .venv and find the lesions of a simulated study"
 	@echo "make test    install all extras into .venv and run every test"
 	@echo "make check   lint and types"
 	@echo "make fuzz    feed 10,000 spoilt files to every reader"
@@ -38,7 +38,7 @@ $(BIN)/python:
 	fi
 	@touch $@
 
-demo: .venv/.installed-train
+demo: .venv/.installed-base
 	$(BIN)/petlesion demo
 
 test: .venv/.installed-dev .venv/.installed-tools

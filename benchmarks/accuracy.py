@@ -6,20 +6,22 @@ Real studies: each is segmented by those networks of the bundle alone that did n
 cross-validation), as it is and cut anew at random with three seeds: 0 to 50 mm off each side, which the
 training never saw either. Beside it thresholds and an ellipsoid drawn without a look at the image.
 Simulated studies, of seeds that no training used, are segmented by all networks together: these figures are
-in-domain and no model's accuracy. --peer sets another bundle beside the first. Writes a metrics.csv for each
-set and method, and prints the tables in Markdown.
+in-domain and no model's accuracy. --peer sets another bundle beside the first; where it has an unseen network
+for some of the real studies only (one that was trained on a single fold), a table of its own compares all
+methods on those. Writes a metrics.csv for each set and method, and prints the tables in Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from baselines import METHODS
 from machine import describe
+from unseen import UnseenNetworks
 
 from petlesion.cohort.recut import recut
 from petlesion.evaluation.metrics import write_metrics
@@ -27,6 +29,7 @@ from petlesion.evaluation.summary import summarize
 from petlesion.evaluation.tables import render, summary_table
 from petlesion.inference.predict import Model, load_model
 from petlesion.intake import find_studies, read_source, to_study
+from petlesion.model.bundle import Bundle
 from petlesion.overlap import StudyMetrics, evaluate_masks
 from petlesion.pipeline import segment
 from petlesion.simulation import SimulationSettings, simulate
@@ -38,7 +41,7 @@ SIMULATION_SEED = 7
 SPACING_MM = (4.0, 4.0, 4.0)
 IN_THE_WHOLE_BODY = ("suv-2.5", "suv-4", "41-percent")
 
-Draw = Callable[[Study], Volume]
+Draw = Callable[[Study], Volume | None]
 Rows = dict[str, list[StudyMetrics]]
 
 
@@ -62,44 +65,83 @@ def patient_of(study: Study) -> str:
     return study.name.split("-recut-")[0]
 
 
-def by_unseen_fold(bundle: Path) -> Draw:
-    """Segments each study with the networks that have not trained on its patient."""
-    folds = [fold for member in load_model(bundle).members for fold in member.networks]
-    models = [load_model(bundle, [fold]) for fold in sorted(set(folds))]
+def by_unseen_networks(bundle: Path) -> Draw:
+    """Segments each study with the networks that have not trained on its patient; none where all have."""
+    networks = UnseenNetworks(bundle)
 
-    def draw(study: Study) -> Volume:
-        unseen = [model for model in models if not model.has_seen([patient_of(study)])]
-        if len(unseen) != 1:
-            raise SystemExit(
-                f"{bundle}: {len(unseen)} networks did not train on {patient_of(study)}, not one"
-            )
-        return segment(study, unseen[0]).mask
+    def draw(study: Study) -> Volume | None:
+        patient = patient_of(study)
+        return segment(study, networks.model(patient)).mask if networks.folds(patient) else None
 
     return draw
 
 
 def by_all(model: Model) -> Draw:
-    return lambda study: segment(study, model).mask
+    """Segments each study with all networks; ends the program for a study that one of them trained on."""
+
+    def draw(study: Study) -> Volume:
+        if model.has_seen([study.name]):
+            raise SystemExit(f"{model.name} has trained on {study.name}; change SIMULATION_SEED")
+        return segment(study, model).mask
+
+    return draw
+
+
+def networks_of(bundle: Path) -> str:
+    count = sum(1 for _ in Bundle.open(bundle).network_paths())
+    return "1 network" if count == 1 else f"{count} networks"
 
 
 def by_method(name: str) -> Draw:
     return lambda study: study.pet.with_array(METHODS[name](study).astype(np.uint8))
 
 
-def score(studies: Iterator[Study] | Sequence[Study], methods: Mapping[str, Draw]) -> Rows:
+def score(studies: Iterable[Study], methods: Mapping[str, Draw]) -> Rows:
+    """Each method's scores, of the studies that it has a mask for."""
     rows: Rows = {name: [] for name in methods}
     for study in studies:
         assert study.reference is not None
         for name, draw in methods.items():
-            rows[name].append(evaluate_masks(draw(study), study.reference, study.name))
+            mask = draw(study)
+            if mask is not None:
+                rows[name].append(evaluate_masks(mask, study.reference, study.name))
     return rows
 
 
-def report(title: str, rows: Rows, out: Path, patients: Mapping[str, str] | None = None) -> None:
-    for name, metrics in rows.items():
-        write_metrics(out / title.replace(" ", "-") / f"{name}.csv", metrics)
+def parted(rows: Rows) -> tuple[Rows, Rows]:
+    """What scored every study; and all methods on the studies that each has scored, if some scored fewer."""
+    studies = {name: {row.case_id for row in metrics} for name, metrics in rows.items()}
+    every, shared = set.union(*studies.values()), set.intersection(*studies.values())
+    whole = {name: metrics for name, metrics in rows.items() if studies[name] == every}
+    if shared == every or not shared:
+        return whole, {}
+    return whole, {name: [row for row in metrics if row.case_id in shared] for name, metrics in rows.items()}
+
+
+def report(title: str, rows: Rows, patients: Mapping[str, str] | None = None) -> None:
+    """Print the averages of some studies, each method's in a row."""
     summaries = {name: summarize(metrics, patients) for name, metrics in rows.items()}
     print(f"\n{title}\n\n{render(summary_table(summaries, 'method'), 'markdown')}", flush=True)
+
+
+def report_real(title: str, rows: Rows, patients: Mapping[str, str]) -> None:
+    """Print the averages of real studies, and of those that every bundle has an unseen network for."""
+    whole, shared = parted(rows)
+    report(f"real studies, {title}: {_count(whole, patients)}", whole, patients)
+    if shared:
+        count = _count(shared, patients)
+        report(f"real studies, {title}: {count} that each bundle has an unseen network for", shared, patients)
+
+
+def _count(rows: Rows, patients: Mapping[str, str]) -> str:
+    cases = {row.case_id for metrics in rows.values() for row in metrics}
+    return f"{len(cases)} cases of {len({patients[case] for case in cases})} patients"
+
+
+def write(out: Path, rows: Rows) -> None:
+    """Write each method's metrics.csv."""
+    for name, metrics in rows.items():
+        write_metrics(out / f"{name}.csv", metrics)
 
 
 def main() -> None:
@@ -115,19 +157,23 @@ def main() -> None:
     bundles = {"petlesion": arguments.bundle} | ({"peer": arguments.peer} if arguments.peer else {})
 
     print(describe())
+    for name, bundle in bundles.items():
+        print(f"{name}: {Bundle.open(bundle).card.name}, {networks_of(bundle)}")
     if arguments.studies:
-        drawers = {name: by_unseen_fold(bundle) for name, bundle in bundles.items()}
+        drawers = {name: by_unseen_networks(bundle) for name, bundle in bundles.items()}
         drawers |= {name: by_method(name) for name in METHODS}
         for title, studies in real_sets(arguments.studies).items():
-            patients = {study.name: patient_of(study) for study in studies}
-            report(title, score(studies, drawers), arguments.out, patients)
+            rows = score(studies, drawers)
+            write(arguments.out / title.replace(" ", "-"), rows)
+            report_real(title, rows, {study.name: patient_of(study) for study in studies})
     if arguments.simulated:
         drawers = {name: by_all(load_model(bundle)) for name, bundle in bundles.items()}
         drawers |= {name: by_method(name) for name in IN_THE_WHOLE_BODY}
         rows = score(simulated(arguments.simulated), drawers)
-        report("simulated", rows, arguments.out)
+        write(arguments.out / "simulated", rows)
+        report("simulated studies (in-domain: no model's accuracy)", rows)
         without = {name: [row for row in metrics if not row.has_lesions] for name, metrics in rows.items()}
-        report("simulated without lesions", without, arguments.out)
+        report("those of them without lesions (in-domain)", without)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ Floats = npt.NDArray[np.float64]
 REAL_SUV = {"mean": 5.721, "median": 4.119, "p0.5": 1.072, "p99.5": 31.37}
 REAL_HU = {"mean": -5.005, "median": 52.097, "p0.5": -872.845, "p99.5": 601.373}
 REAL_HU_STD = 233.0
+# Between which SUVs an organ's median should lie, and what that was read from.
 LITERATURE: dict[Tissue, tuple[float, float, str]] = {
     Tissue.LIVER: (1.5, 2.7, "1.87 ± 0.42 (Liu 2019); 2 to 2.5 in most readings"),
     Tissue.BLOOD: (1.3, 2.2, "1.5 to 2 (reading experience)"),
@@ -210,11 +211,17 @@ def weighted_figures(studies: Sequence[Floats]) -> dict[str, float]:
 
 
 def organ_table(collected: Collected) -> str:
-    lines = ["| organ | published SUV | simulated median (10 to 90 %) |", "| --- | --- | --- |"]
-    for tissue, (_, _, text) in LITERATURE.items():
+    lines = [
+        "| organ | published SUV | median wanted | simulated median (10 to 90 %) |",
+        "| --- | --- | --- | --- |",
+    ]
+    for tissue, (least, most, text) in LITERATURE.items():
         low, middle, high = np.quantile(collected.organs[tissue], (0.1, 0.5, 0.9))
         name = tissue.name.lower().replace("_", " ")
-        lines.append(f"| {name} | {text} | {middle:.2f} ({low:.2f} to {high:.2f}) |")
+        missed = "" if least <= middle <= most else ", missed"
+        lines.append(
+            f"| {name} | {text} | {least:g} to {most:g}{missed} | {middle:.2f} ({low:.2f} to {high:.2f}) |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -17,6 +17,7 @@ from petlesion.errors import ExperimentError
 OVERSAMPLING_KINDS = ("last", "probabilistic")
 SAMPLINGS = ("cases", "sources", "uncertain")
 BACKGROUNDS = ("anywhere", "uptake")
+OVERSAMPLED_CASES = ("all", "with_lesions")
 OPTIMIZERS = ("sgd", "adamw")
 LOSSES = ("dice_ce", "generalised_dice_ce")
 INPUTS = ("ct-pet", "pet", "ct")
@@ -25,6 +26,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "oversampling_kind": OVERSAMPLING_KINDS,
+    "oversampled_cases": OVERSAMPLED_CASES,
     "sampling": SAMPLINGS,
     "background": BACKGROUNDS,
     "optimizer": OPTIMIZERS,
@@ -74,6 +76,8 @@ class Experiment:
     # Share of patches drawn around a lesion: the last ones of each batch, or each with that probability.
     oversampling: float = 0.5
     oversampling_kind: str = "last"
+    # Whether such a patch may come from a case without a lesion, where it then lies anywhere, as in nnU-Net.
+    oversampled_cases: str = "all"
     # Whether a patch comes from any case, or from each of the cohort's sources in turn; or, if it is
     # oversampled, from where an earlier run was unsure or wrong.
     sampling: str = "cases"
@@ -248,6 +252,7 @@ _SOURCES: Mapping[str, str] = {
     "learning_rate": "Table 1 and the released training state; Table 2 prints 0.001",
     "oversampling": "Table 2",
     "oversampling_kind": "50 % is nnU-Net's last patch of each batch of two",
+    "oversampled_cases": _NNUNET,
     "sampling": _NNUNET,
     "earlier_run": _NNUNET,
     "background": _NNUNET,
@@ -301,17 +306,20 @@ _QUICK = Experiment(
     mirroring=False,
 )
 
-# A fold of the model in the box, small enough to be trained on two cores of a processor. It starts from weights
-# that have seen simulated bodies for longer: box/train.sh.
+# A fold of the model in the box, small enough to be trained on two cores of a processor. It starts from
+# weights that have seen simulated bodies for longer: box/train.sh.
 _BOX = Experiment(
     name="box",
     epochs=5,
-    iterations=100,
+    iterations=50,
+    batch_size=4,
     patch_size=(64, 48, 48),
     base_features=16,
     max_features=96,
     optimizer="adamw",
     learning_rate=5e-4,
+    oversampling=0.25,
+    oversampled_cases="with_lesions",
     sampling="sources",
     background="uptake",
     batch_dice=True,
@@ -416,6 +424,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "learning_rate": float,
     "oversampling": float,
     "oversampling_kind": str,
+    "oversampled_cases": str,
     "sampling": str,
     "earlier_run": str,
     "background": str,

@@ -40,8 +40,8 @@ def test_each_study_goes_to_the_model_that_fits_it(box: Path, tmp_path: Path, ph
     command = ["segment", str(studies), "-o", str(tmp_path / "out")]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.stderr
-    assert "PET/CT go to the model in the box. For research use only." in result.stderr
-    assert "PET without CT go to the model in the box. For research use only." in result.stderr
+    assert "PET/CT go to the model in the box, ct-pet. For research use only." in result.stderr
+    assert "PET without CT go to the model in the box, pet. For research use only." in result.stderr
     records = {
         name: json.loads((tmp_path / "out" / name / "run.json").read_text()) for name in ("both", "lone")
     }
@@ -61,9 +61,19 @@ def test_an_installation_without_a_model_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phantom: Study
 ) -> None:
     monkeypatch.setattr(boxed, "_FOLDER", tmp_path / "nothing")
-    with pytest.raises(ModelError, match="without a model for PET/CT; give the path of one"):
+    with pytest.raises(
+        ModelError, match="without a model for PET/CT; give petlesion segment the path of one"
+    ):
         segment(phantom)
     studies = write_studies(tmp_path / "in", phantom)
     result = CliRunner().invoke(app, ["segment", str(studies / "lone"), "-o", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_info_without_a_bundle_prints_the_card_of_the_box() -> None:
+    result = CliRunner().invoke(app, ["model", "info"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("# The models in the box\n\n**For research use only.**")
+    listed = json.loads(CliRunner().invoke(app, ["model", "info", "--json"]).stdout)
+    assert set(listed) == set(boxed.boxed_bundles())

@@ -1,3 +1,5 @@
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from petlesion.simulation.study import Simulation, simulate_in_full
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Simulation]:
-    simulation = simulate_in_full(10, SimulationSettings((8.0, 6.0, 6.0), slices=60))
+    simulation = simulate_in_full(3, SimulationSettings((8.0, 6.0, 6.0), slices=60))
     folder = tmp_path_factory.mktemp("dicom") / "study"
     write_dicom(folder, simulation)
     return folder, simulation
@@ -27,6 +29,7 @@ def test_it_reads_back_to_the_same_study(written: tuple[Path, Simulation]) -> No
     assert study.pet.grid.matches(original.pet.grid)
     assert study.ct is not None and original.ct is not None
     assert study.reference is not None and original.reference is not None
+    assert original.reference.array.any()
     tolerance = original.pet.array.max() / 65_535
     np.testing.assert_allclose(study.pet.array, original.pet.array, atol=tolerance)
     np.testing.assert_allclose(study.ct.array, original.ct.array, atol=0.5)
@@ -55,3 +58,12 @@ def test_the_same_simulation_gives_the_same_images(written: tuple[Path, Simulati
     write_dicom(tmp_path / "again", simulation)
     for path in (folder / "PT").iterdir():
         assert (tmp_path / "again" / "PT" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_validator_finds_no_error_in_the_headers(written: tuple[Path, Simulation]) -> None:
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (Debian's dicom3tools)")
+    folder, _ = written
+    for path in (folder / "PT" / "0001.dcm", folder / "CT" / "0001.dcm", folder / "SEG" / "lesions.dcm"):
+        result = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
+        assert [line for line in result.stderr.splitlines() if "Error" in line] == []

@@ -1,24 +1,20 @@
 import numpy as np
 
-from petlesion.simulation.anatomy import build_anatomy
-from petlesion.simulation.body import Patient, Tissue, make_canvas
+from petlesion.simulation.body import Tissue
 from petlesion.simulation.metal import add_metal
-from petlesion.simulation.uptake import draw_phantom
-from tests.simulation.test_tumours import reference_body
+from petlesion.simulation.uptake import Phantom, draw_phantom
+from tests.simulation.conftest import Body
 
 
-def test_metal_is_rare_dense_and_streaks_in_the_body_alone() -> None:
-    patient = Patient("male", 1750.0, 25.0, 15.0, arms_up=False)
-    rng = np.random.default_rng(0)
-    axes = [np.arange(-320, 320, 6.0), np.arange(-180, 190, 6.0), np.arange(-150, 860, 6.0)]
-    canvas = build_anatomy(make_canvas(reference_body(), axes, rng), patient, rng)
+def test_metal_is_rare_dense_and_streaks_in_the_body_alone(man: Body) -> None:
+    patient, canvas = man.patient, man.canvas
+    healthy = draw_phantom(canvas, np.random.default_rng(1), contrast=False)
     found = 0
     for seed in range(40):
-        phantom = draw_phantom(canvas, np.random.default_rng(1), contrast=False)
-        before, activity = phantom.hu.copy(), phantom.suv.copy()
+        phantom = Phantom(canvas, healthy.suv.copy(), healthy.hu.copy())
         add_metal(phantom, patient, np.random.default_rng(seed))
-        changed = phantom.hu != before
-        np.testing.assert_array_equal(phantom.suv, activity)
+        changed = phantom.hu != healthy.hu
+        np.testing.assert_array_equal(phantom.suv, healthy.suv)
         if not changed.any():
             continue
         found += 1

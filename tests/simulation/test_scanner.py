@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 
 from petlesion.simulation.body import Canvas
-from petlesion.simulation.scanner import Scanner, blur, correlated_noise, draw_scanner, scan_ct, scan_pet
+from petlesion.simulation.scanner import (
+    Scanner,
+    blur,
+    correlated_noise,
+    ct_surroundings,
+    draw_scanner,
+    scan_ct,
+    scan_pet,
+)
 from petlesion.simulation.uptake import Phantom
+from petlesion.volume import Volume
 
 QUIET = Scanner(
     resolution_mm=6.0, liver_noise=0.0, noise_grain_mm=5.0, scatter=0.0, breathing_mm=0.0, inspiration_mm=0.0,
@@ -92,3 +101,23 @@ def test_scanners_stay_within_their_ranges() -> None:
     scanners = [draw_scanner(np.random.default_rng(seed)) for seed in range(200)]
     assert all(4 <= scanner.resolution_mm <= 7 for scanner in scanners)
     assert {scanner.contrast for scanner in scanners} == {True, False}
+
+
+def test_a_table_stands_behind_the_patient_and_nothing_beyond_the_ct_s_field(
+    rng: np.random.Generator,
+) -> None:
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    tissue = np.zeros((10, 150, 150), np.uint8)
+    tissue[:, 50:80, 40:110] = 1
+    body = Volume(np.where(tissue, 40.0, -1000.0).astype(np.float32), affine)
+    ct = ct_surroundings(body, body.with_array(tissue), QUIET, rng)
+    np.testing.assert_array_equal(ct.array[tissue > 0], 40)
+    middle = ct.array[:, :, 75].mean(axis=0)
+    shell = np.flatnonzero((middle > -700) & (middle < 0))
+    assert shell.size and shell.min() >= 80  # carbon fibre, behind the back alone
+    assert ((shell.max() - shell.min()) * 4) == pytest.approx(40, abs=8)
+    assert middle[20:50].mean() == pytest.approx(-1000, abs=3)
+    y, x = np.indices(ct.shape[1:])
+    away_mm = np.hypot(y - 74.5, x - 74.5) * 4
+    assert (ct.array[:, away_mm > 252] == -1024).all()
+    assert (ct.array[:, away_mm < 248] != -1024).all()

@@ -2,28 +2,18 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from petlesion.simulation.anatomy import build_anatomy
-from petlesion.simulation.body import BodyMap, Canvas, Patient, Profile, Tissue, make_canvas
+from petlesion.simulation.body import Canvas, Tissue, one_of
 from petlesion.simulation.burden import Burden
-from petlesion.simulation.deceivers import add_deceivers
 from petlesion.simulation.diseases import DISEASES, SITES
 from petlesion.simulation.scanner import draw_scanner
-from petlesion.simulation.tumours import add_lesions
+from petlesion.simulation.tumours import _GAS, _Host, add_lesions
 from petlesion.simulation.uptake import Phantom, draw_phantom
-
-PATIENT = Patient("female", 1700.0, 24.0, 15.0, arms_up=True)
-
-
-def reference_body() -> BodyMap:
-    one, zero = Profile((0.0, 1.0), (1.0, 1.0)), Profile((0.0, 1.0), (0.0, 0.0))
-    return BodyMap((-900.0, 900.0), (-900.0, 900.0), one, one, zero, zero)
+from tests.simulation.conftest import Body
 
 
 @pytest.fixture(scope="module")
-def canvas() -> Canvas:
-    rng = np.random.default_rng(2)
-    axes = [np.arange(-250, 250, 5.0), np.arange(-180, 190, 5.0), np.arange(-100, 900, 5.0)]
-    return build_anatomy(make_canvas(reference_body(), axes, rng), PATIENT, rng)
+def canvas(woman: Body) -> Canvas:
+    return woman.canvas
 
 
 def phantom_in(canvas: Canvas, seed: int = 0) -> Phantom:
@@ -63,19 +53,55 @@ def test_a_body_full_of_lesions_leaves_some_out(canvas: Canvas) -> None:
     assert not truth[canvas.tissue == Tissue.AIR].any()
 
 
-def test_deceivers_add_activity_and_no_truth(canvas: Canvas) -> None:
-    hotter = 0
-    for seed in range(12):
+def planted(phantom: Phantom, site: str, volume_ml: float, seed: int, *, necrotic: bool) -> np.ndarray:
+    """Where one lesion grew at a site."""
+    truth = np.zeros(phantom.suv.shape, bool)
+    free = ~one_of(phantom.canvas.tissue, _GAS)
+    host = _Host(phantom, truth, free, draw_scanner(np.random.default_rng(0)), np.random.default_rng(seed))
+    host.plant({site: 1.0}, volume_ml, 8.0, necrotic=necrotic)
+    return truth
+
+
+def test_a_large_lesion_may_be_dead_inside(canvas: Canvas) -> None:
+    for seed in range(3):
         phantom = phantom_in(canvas)
-        before = phantom.suv.copy()
-        add_deceivers(phantom, PATIENT, np.random.default_rng(seed))
-        hotter += int(np.any(phantom.suv > 1.3 * before))
-        assert np.isfinite(phantom.suv).all() and np.isfinite(phantom.hu).all()
-        np.testing.assert_array_equal(
-            phantom.suv[canvas.tissue == Tissue.AIR], before[canvas.tissue == Tissue.AIR]
-        )
-        truth = add_lesions(
-            phantom, Burden((), ()), draw_scanner(np.random.default_rng(0)), np.random.default_rng(0)
-        )
-        assert not truth.any()
-    assert hotter >= 10
+        truth = planted(phantom, "liver", 150.0, seed, necrotic=True)
+        dead = truth & (phantom.suv < 2.3) & (phantom.hu < 40)
+        assert 0.1 < dead.sum() / truth.sum() < 0.5
+        depth = ndimage.distance_transform_edt(truth)
+        assert depth[dead].mean() > depth[truth & ~dead].mean()
+        assert not (phantom_in(canvas).suv[dead] < 1.0).all()
+
+
+def test_a_nodule_in_the_lung_is_denser_than_lung(canvas: Canvas) -> None:
+    densities = []
+    for seed in range(8):
+        phantom = phantom_in(canvas)
+        before = phantom.hu.copy()
+        truth = planted(phantom, "lung", 4.0, seed, necrotic=False)
+        assert np.mean(canvas.tissue[truth] == Tissue.LUNG) > 0.7
+        assert np.median(phantom.hu[truth]) > np.median(before[truth]) + 150
+        densities.append(np.median(phantom.hu[truth]))
+    assert min(densities) < -100 < 0 < max(densities)  # ground glass, and solid
+
+
+def test_lesions_of_bone_are_lytic_sclerotic_or_leave_it_as_it_is(canvas: Canvas) -> None:
+    kinds = set()
+    for seed in range(16):
+        phantom = phantom_in(canvas)
+        before = phantom.hu.copy()
+        truth = planted(phantom, "bone", 4.0, seed, necrotic=False)
+        bone = truth & one_of(canvas.tissue, (Tissue.RED_MARROW, Tissue.BONE))
+        change = float(np.median(phantom.hu[bone]) - np.median(before[bone]))
+        kinds.add("kept" if np.array_equal(phantom.hu, before) else "lytic" if change < 0 else "sclerotic")
+    assert kinds == {"kept", "lytic", "sclerotic"}
+
+
+def test_no_lesion_is_a_ball(canvas: Canvas) -> None:
+    for seed in range(3):
+        truth = planted(phantom_in(canvas), "liver", 100.0, seed, necrotic=False)
+        index = np.argwhere(truth) * 5.0
+        # In a ball of the same volume the mean squared distance from the middle is 3/5 of the radius squared.
+        radius_mm = (3 * truth.sum() * 125 / (4 * np.pi)) ** (1 / 3)
+        spread = ((index - index.mean(axis=0)) ** 2).sum(axis=1).mean()
+        assert spread > 1.02 * 0.6 * radius_mm**2

@@ -1,70 +1,103 @@
-"""`petlesion demo`: the whole path in miniature, command by command, on studies that it simulates."""
+"""`petlesion demo`: a whole body is simulated, segmented with the model in the box, scored and reported."""
 
 from __future__ import annotations
 
+import csv
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import typer
 
-from petlesion.cli.console import progress, say
+from petlesion.cli.console import print_table, progress, say
 
-_COHORT = "Dataset001_Demo"
-_RUN = f"results/{_COHORT}/quick__nnUNetPlans__3d_fullres"
-# Simulated studies with one large lesion and a few small ones: what a minute of training can learn to see.
-_SEEDS = (11, 17, 35, 84, 90, 139, 166, 184, 239, 260, 333, 388)
-_SPACING_MM = 6.0
+# A study with seven lesions of 0.1 to 136 mL; no model in the box was trained on it.
+_SEED = 702
+_MOST_SHOWN = 10
+_MEASURES = {
+    "volume_ml": "mL",
+    "suv_max": "SUVmax",
+    "suv_mean": "SUVmean",
+    "suv_peak": "SUVpeak",
+    "tlg": "TLG",
+}
 
 
 def demo(
     context: typer.Context,
     output: Path = typer.Option(Path("demo-output"), "--output", "-o", help="Folder for all that it makes."),
 ) -> None:
-    """Simulate studies, train a small network, find the lesions of unseen studies, score and report them."""
+    """Simulate a whole-body study, find its lesions, score them against the truth and report them."""
+    from petlesion.io.atomic import check_place
+    from petlesion.model.boxed import boxed_bundle
+
+    boxed_bundle(has_ct=True)  # An installation without a model is told so before anything is made.
+    check_place(output)
+    study, segmented, metrics = output / "study", output / "segmented", output / "metrics.csv"
+    found = segmented / study.name
+    _simulate(study)
+    _run(context, "segment", study, "-o", segmented, "--png")
+    with progress("scoring", 1) as advance:
+        _run(context, "evaluate", found / "lesions.nii.gz", study / "SEG.nii.gz", "-o", metrics)
+        advance()
+    _print_lesions(found / "lesions.csv")
+    _print_scores(metrics)
+    say(f"Open {found / 'report.html'} to see what was found.")
+    say("The study is simulated, as is much of what the model learnt from: no patient is in this score.")
+
+
+def _run(context: typer.Context, *words: str | Path) -> None:
+    """Run a command of petlesion as a shell would, and show it."""
+    arguments = [str(word) for word in words]
+    say(f"\n$ petlesion {shlex.join(arguments)}")
     petlesion = context.find_root().command
-    _simulate(output / _COHORT)
-    for arguments in _commands(output):
-        say(f"\n$ petlesion {shlex.join(arguments)}")
-        if status := petlesion.main(arguments, prog_name="petlesion", standalone_mode=False):
-            raise typer.Exit(status)
-    say(f"\nOpen {next((output / 'segmented').glob('*/report.html'))} to see what was found.")
-    say("This network saw a few simulated studies for a minute: it shows the path, not what can be reached.")
+    if status := petlesion.main(arguments, prog_name="petlesion", standalone_mode=False):
+        raise typer.Exit(status)
 
 
 def _simulate(folder: Path) -> None:
-    """Make the cohort, or what of it is missing."""
-    from petlesion.cohort.layout import add_study, create_cohort, is_complete
-    from petlesion.simulation import SimulationSettings, simulate
-    from petlesion.simulation.study import study_name
+    """Write the study's images, if they are not there."""
+    import numpy as np
 
-    cohort = create_cohort(folder)
-    with progress("simulating whole-body studies", len(_SEEDS)) as advance:
-        for seed in _SEEDS:
-            name = study_name(seed)
-            if not is_complete(cohort, name):
-                study = simulate(seed, SimulationSettings((_SPACING_MM,) * 3))
-                cohort = add_study(cohort, study, case_id=name, patient_id=name, source="simulated")
+    from petlesion.io.nifti import write_volume
+    from petlesion.simulation import simulate
+
+    names = ("PET", "CT", "SEG")
+    if all((folder / f"{name}.nii.gz").exists() for name in names):
+        return
+    with progress("simulating a whole-body study", 1 + len(names)) as advance:
+        study = simulate(_SEED)
+        advance()
+        assert study.ct is not None and study.reference is not None
+        truth = study.reference.with_array(study.reference.array.astype(np.uint8))
+        for name, volume in zip(names, (study.pet, study.ct, truth), strict=True):
+            write_volume(folder / f"{name}.nii.gz", volume)
             advance()
 
 
-def _commands(output: Path) -> Iterator[list[str]]:
-    cohort, run = str(output / _COHORT), str(output / _RUN)
-    predictions, scores = str(output / "predictions"), str(output / "metrics.csv")
-    settings = ["iterations=60", "oversampling=0.6", "pet_normalization=cohort"]
-    changes = [part for setting in settings for part in ("--set", setting)]
-    yield ["cohort", "split", cohort, "--test-share", "0.2", "--folds", "3"]
-    yield ["train", cohort, "-e", "quick", "-f", "0", *changes, "-o", str(output / "results")]
-    yield ["predict", run, cohort, "-o", predictions]
-    yield ["evaluate", predictions, cohort, "-o", scores]
-    yield ["summarize", scores]
-    yield ["segment", *_unseen_study(output / _COHORT), "-m", run, "-o", str(output / "segmented")]
+def _print_lesions(path: Path) -> None:
+    """Print the largest lesions, and the total of all."""
+    with path.open(encoding="utf-8", newline="") as file:
+        *lesions, total = csv.DictReader(file)
+    shown = [*lesions[:_MOST_SHOWN], total]
+    rows = [[lesion["lesion"], *(_rounded(lesion[measure]) for measure in _MEASURES)] for lesion in shown]
+    print_table(("found", *_MEASURES.values()), rows)
 
 
-def _unseen_study(folder: Path) -> list[str]:
-    """CT and PET of a study that no training saw."""
-    from petlesion.cohort.layout import CT_CHANNEL, PET_CHANNEL, Cohort
+def _rounded(number: str) -> str:
+    return f"{float(number):.1f}" if number else ""
 
-    cohort = Cohort.open(folder)
-    case = cohort.test_cases[0]
-    return [str(cohort.image_path(case.case_id, channel)) for channel in (CT_CHANNEL, PET_CHANNEL)]
+
+def _print_scores(path: Path) -> None:
+    from petlesion.evaluation.metrics import read_metrics
+
+    (row,) = read_metrics(path)
+    scores = (
+        ("Dice", "–" if row.dice is None else f"{row.dice:.3f}"),
+        ("volume of the lesions, mL", f"{row.reference_volume_ml:.1f}"),
+        ("volume found, mL", f"{row.predicted_volume_ml:.1f}"),
+        ("false-positive volume, mL", f"{row.false_positive_volume_ml:.1f}"),
+        ("false-negative volume, mL", f"{row.false_negative_volume_ml:.1f}"),
+        ("lesions", str(row.reference_components)),
+        ("lesions found", str(row.predicted_components)),
+    )
+    print_table(("against the truth", ""), scores)

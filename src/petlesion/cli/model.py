@@ -79,17 +79,26 @@ def join(
 
 @app.command()
 def info(
-    bundle: Path = typer.Argument(..., help="Folder of a bundle."),
+    bundle: Path | None = typer.Argument(
+        None, help="Folder of a bundle.  [default: the models in the box]", show_default=False
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON."),
 ) -> None:
-    """Say what a model was trained on, how it scored and under which licence it may be used."""
+    """Say what a model was trained on, how it scored and under which licence it may be used.
+
+    Without a bundle it prints the model card of those in the box.
+    """
+    from petlesion.model.boxed import boxed_bundles, model_card
     from petlesion.model.bundle import Bundle
 
-    opened = Bundle.open(bundle)
-    if as_json:
-        print_json(_facts(opened))
+    if bundle is None and as_json:
+        print_json({kind: _facts(Bundle.open(path)) for kind, path in boxed_bundles().items()})
+    elif bundle is None:
+        print(model_card())
+    elif as_json:
+        print_json(_facts(Bundle.open(bundle)))
     else:
-        print_table(("fact", "value"), _fact_rows(opened))
+        print_table(("fact", "value"), _fact_rows(Bundle.open(bundle)))
 
 
 @app.command()

@@ -38,7 +38,7 @@ class Models:
         in_box = self.path is None
         kind = has_ct and in_box
         if kind not in self.loaded:
-            self.loaded[kind] = self._load(self.path or _from_box(has_ct=has_ct))
+            self.loaded[kind] = self._load(self.path) if self.path else self._load_from_box(has_ct=has_ct)
         return self.loaded[kind]
 
     def finished(self, record: dict[str, Any], folder: Path, mark: SourceMark) -> bool:
@@ -57,14 +57,13 @@ class Models:
         model = load_model(path, self.folds, self.device, self.precision)
         return RunFacts(model, self.settings.for_model(model), self.outputs)
 
+    def _load_from_box(self, *, has_ct: bool) -> RunFacts:
+        from petlesion.model.boxed import boxed_bundle, kind_of
 
-def _from_box(*, has_ct: bool) -> Path:
-    from petlesion.model.boxed import boxed_bundle
-
-    bundle = boxed_bundle(has_ct=has_ct)
-    kind = "PET/CT" if has_ct else "PET without CT"
-    say(f"No --model: studies of {kind} go to the model in the box. For research use only.")
-    return bundle
+        facts = self._load(boxed_bundle(has_ct=has_ct))
+        kind, name = kind_of(has_ct=has_ct), facts.model.name
+        say(f"No --model: studies of {kind} go to the model in the box, {name}. For research use only.")
+        return facts
 
 
 @dataclass(frozen=True)

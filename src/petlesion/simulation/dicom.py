@@ -84,7 +84,7 @@ class _Series:
         header.SeriesNumber = {"PT": 1, "CT": 2}[modality]
         header.SeriesDescription = f"Simulated {modality}"
         header.InstanceNumber = number
-        header.PatientPosition = "HFS"
+        header.BodyPartExamined = "WHOLEBODY"
         header.ImageComments = "Simulated; no patient"
         return header
 
@@ -109,6 +109,10 @@ def _pet_slices(series: _Series, pet: Volume) -> list[Dataset]:
         header.FrameReferenceTime, header.ActualFrameDuration = DSfloat(0.0), 120_000
         header.DecayFactor = DSfloat(1.0)
         header.RadiopharmaceuticalInformationSequence = [_injection(dose_bq)]
+        supine = _code("102538003", "recumbent")
+        supine.PatientOrientationModifierCodeSequence = [_code("40199007", "supine")]
+        header.PatientOrientationCodeSequence = [supine]
+        header.PatientGantryRelationshipCodeSequence = [_code("102540008", "headfirst")]
         _place(header, pet, number)
         _store(header, plane * np.float64(bq_per_ml), signed=False)
         slices.append(header)
@@ -116,19 +120,23 @@ def _pet_slices(series: _Series, pet: Volume) -> list[Dataset]:
 
 
 def _injection(dose_bq: float) -> Dataset:
-    item, nuclide, agent = Dataset(), Dataset(), Dataset()
-    nuclide.CodeValue, nuclide.CodingSchemeDesignator, nuclide.CodeMeaning = "77004003", "SCT", "^18^Fluorine"
-    agent.CodeValue, agent.CodingSchemeDesignator = "35321007", "SCT"
-    agent.CodeMeaning = "Fluorodeoxyglucose F^18^"
+    item = Dataset()
     item.Radiopharmaceutical = "FDG"
     item.RadiopharmaceuticalStartTime = _INJECTED
     item.RadiopharmaceuticalStartDateTime = f"{_DATE}{_INJECTED}"
     item.RadionuclideTotalDose = DSfloat(dose_bq)
     item.RadionuclideHalfLife = DSfloat(F18_HALF_LIFE_S)
     item.RadionuclidePositronFraction = DSfloat(0.967)
-    item.RadionuclideCodeSequence = [nuclide]
-    item.RadiopharmaceuticalCodeSequence = [agent]
+    item.RadionuclideCodeSequence = [_code("77004003", "^18^Fluorine")]
+    item.RadiopharmaceuticalCodeSequence = [_code("35321007", "Fluorodeoxyglucose F^18^")]
     return item
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    """A concept of SNOMED CT."""
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "SCT", meaning
+    return code
 
 
 def _ct_slices(series: _Series, ct: Volume) -> list[Dataset]:
@@ -137,6 +145,7 @@ def _ct_slices(series: _Series, ct: Volume) -> list[Dataset]:
         header = series.header("CT", number)
         header.SOPClassUID = CTImageStorage
         header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        header.PatientPosition = "HFS"
         header.KVP, header.AcquisitionNumber = DSfloat(120.0), 1
         _place(header, ct, number)
         _store(header, np.round(plane), signed=True, slope=1.0)
@@ -166,7 +175,8 @@ def _store(header: Dataset, plane: Array, *, signed: bool, slope: float | None =
     header.BitsAllocated = header.BitsStored = 16
     header.HighBit, header.PixelRepresentation = 15, int(signed)
     header.RescaleIntercept, header.RescaleSlope = DSfloat(0.0), DSfloat(slope)
-    header.RescaleType = "HU" if signed else "BQML"
+    if signed:
+        header.RescaleType = "HU"
     header.PixelData = np.round(plane / slope).astype("<i2" if signed else "<u2").tobytes()
 
 

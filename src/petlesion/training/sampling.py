@@ -108,7 +108,7 @@ class _CaseLoader(nnUNetDataLoader):  # type: ignore[misc]
         return begin, end
 
 
-class _UnsureCaseLoader(_CaseLoader):
+class _ShareCaseLoader(_CaseLoader):
     """Draws the case of each oversampled patch in proportion to its share, the others' as ever."""
 
     shares: Mapping[str, float]
@@ -156,7 +156,7 @@ def patch_loader(
     patches are drawn in proportion to them.
     """
     cut, final = patches
-    loader = (_CaseLoader if shares is None else _UnsureCaseLoader)(
+    loader = (_CaseLoader if shares is None else _ShareCaseLoader)(
         cases,
         experiment.batch_size,
         list(cut),

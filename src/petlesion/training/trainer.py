@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -202,21 +202,24 @@ def build_batches(
         case_ids: tuple[str, ...],
         cut: tuple[int, ...],
         transforms: Any,
-        unsure: tuple[Centres, Mapping[str, float]] | None = None,
+        unsure: tuple[Centres | None, Mapping[str, float] | None] = (None, None),
         uptake: Centres | None = None,
     ) -> nnUNetDataLoader:
         cases = SelectedChannels(data_folder, case_ids, channels)
-        cases.centres, shares = unsure or (None, None)
+        cases.centres, shares = unsure
         cases.uptake = uptake
         groups = group_cases(case_ids, sources, experiment.sampling)
         return patch_loader(cases, experiment, (cut, patch), labels, transforms, groups, shares)
 
     processes = options.processes or available_cores()
-    unsure = uptake = None
+    unsure: tuple[Centres | None, Mapping[str, float] | None] = (None, None)
+    uptake = None
     if experiment.sampling == "uncertain":
         found = find_unsure(run.folder, cohort, experiment, fold)
         found.draw(run.plan, data_folder, processes, options.progress)
         unsure = found.centres, found.shares()
+    elif experiment.oversampled_cases == "with_lesions":
+        unsure = None, shares_of_lesion_cases(cohort, fold.train, experiment.sampling)
     if experiment.background == "uptake":
         uptake = draw_uptake(data_folder, fold.train, processes, options.progress)
     training = loader(fold.train, augmentation.cut_size, augmentation.training, unsure, uptake)
@@ -226,6 +229,21 @@ def build_batches(
         Stream(validation, experiment.validation_iterations),
         (experiment.seed, number),
     )
+
+
+def shares_of_lesion_cases(cohort: Cohort, case_ids: Sequence[str], sampling: str) -> dict[str, float]:
+    """The share of each case with a lesion: equal, or with sampling=sources equal for each source as a whole.
+
+    Raises CohortError if none of the cases has a lesion.
+    """
+    ids = set(case_ids)
+    cases = [case for case in cohort.training_cases if case.case_id in ids and case.has_lesion]
+    if not cases:
+        raise CohortError(f"{cohort.folder}: no case of this fold has a lesion, so none can be oversampled")
+    groups = group_cases(
+        [case.case_id for case in cases], {case.case_id: case.source for case in cases}, sampling
+    )
+    return {case_id: 1 / len(groups) / len(group) for group in groups for case_id in group}
 
 
 class _Training:
