@@ -138,6 +138,10 @@ class Experiment:
             else f"left out, since sampling={self.sampling}"
         )
         _require(bool(self.earlier_run) == needed, "earlier_run", self.earlier_run, expected)
+        cases = self.oversampled_cases
+        _require(
+            not needed or cases == "all", "oversampled_cases", cases, "all, since sampling=uncertain chooses"
+        )
 
     @property
     def validation_iterations(self) -> int:

@@ -1,5 +1,6 @@
 """Which patches are drawn, and that the same are drawn whatever draws them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from petlesion.cohort.layout import Cohort
+from petlesion.errors import CohortError
 from petlesion.experiments import find_experiment, with_settings
 from petlesion.training.sampling import (
     Batches,
@@ -17,7 +19,12 @@ from petlesion.training.sampling import (
     patch_loader,
     seed_everything,
 )
-from petlesion.training.trainer import TrainingOptions, build_batches, prepare_run
+from petlesion.training.trainer import (
+    TrainingOptions,
+    build_batches,
+    prepare_run,
+    shares_of_lesion_cases,
+)
 from tests.training.conftest import tiny
 
 LABELS = LabelManager({"background": 0, "lesion": 1}, None)
@@ -101,6 +108,35 @@ def test_background_by_uptake_changes_training_batches_alone(
     validation = plain.training.batches_per_epoch
     assert equal(plain[validation], by_uptake[validation])
     assert not all(equal(plain[number], by_uptake[number]) for number in range(validation))
+
+
+def test_oversampled_patches_come_from_cases_with_lesions_on_request(cohort: Cohort) -> None:
+    ids = [case.case_id for case in cohort.training_cases]
+    healthy = [replace(case, reference_volume_ml=0.0) for case in cohort.training_cases[:2]]
+    mixed = cohort.with_cases([*healthy, *cohort.training_cases[2:]])
+    assert shares_of_lesion_cases(mixed, ids, "cases") == {ids[2]: 0.5, ids[3]: 0.5}
+    assert shares_of_lesion_cases(mixed, ids[:3], "cases") == {ids[2]: 1.0}
+    with pytest.raises(CohortError, match="no case of this fold has a lesion"):
+        shares_of_lesion_cases(mixed, ids[:2], "cases")
+
+
+def test_each_source_has_an_equal_share_of_oversampled_patches(cohort: Cohort) -> None:
+    ids = [case.case_id for case in cohort.training_cases]
+    other, *rest = cohort.training_cases
+    mixed = cohort.with_cases([replace(other, source="real"), *rest])
+    assert shares_of_lesion_cases(mixed, ids, "sources") == pytest.approx(
+        {ids[0]: 1 / 2, ids[1]: 1 / 6, ids[2]: 1 / 6, ids[3]: 1 / 6}
+    )
+
+
+def test_the_last_patch_of_each_batch_then_comes_from_a_case_with_a_lesion() -> None:
+    seed_everything(6)
+    experiment = with_settings(find_experiment("b"), ["batch_size=4", "oversampling=0.25"])
+    patches, shares = ((16, 16, 16), (16, 16, 16)), {"diseased": 1.0}
+    loader = patch_loader(Cases(), experiment, patches, LABELS, None, [Cases.identifiers], shares)
+    drawn = np.array([loader.get_indices() for _ in range(500)])
+    assert (drawn[:, 3] == "diseased").all()
+    assert abs((drawn[:, :3] == "diseased").mean() - 0.5) < 4 * np.sqrt(0.25 / 1500)
 
 
 def test_sources_take_turns_in_every_batch() -> None:
