@@ -71,6 +71,16 @@ def test_the_card_tells_where_the_model_comes_from(tmp_path: Path) -> None:
     assert bundle.members[0].trained_as["trainer"] == "nnUNetTrainer"
 
 
+def test_places_of_the_machine_stay_behind(tmp_path: Path) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe())
+    start = tmp_path / "run" / "fold_0" / "checkpoint_final.pth"
+    settings = {"name": "box", "initial_weights": str(start), "earlier_run": None}
+    (folder / "experiment.json").write_text(json.dumps({"experiment": settings}))
+    bundle = export_model(ExportRequest([folder], folds=["0"]), tmp_path / "bundle")
+    kept = bundle.members[0].trained_as["experiment"]["experiment"]
+    assert kept == {**settings, "initial_weights": "run/fold_0/checkpoint_final.pth"}
+
+
 def test_a_bundle_may_leave_mirroring_to_those_who_ask_for_it(tmp_path: Path) -> None:
     folder = write_model_folder(tmp_path / "model", Recipe(mirror_axes=(0, 1, 2)))
     trained = export_model(ExportRequest([folder]), tmp_path / "trained").members[0].plan

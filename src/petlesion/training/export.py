@@ -31,9 +31,13 @@ from petlesion.model.bundle import Bundle, BundleMember, ModelCard, write_bundle
 from petlesion.model.plan import Plan
 from petlesion.model.probe import PROBE_FILE, probe_sample
 from petlesion.model.training_cases import Digests, trained_on, write_training_cases
+from petlesion.training.run import EXPERIMENT_NAME
 
 _OPSET = 20
 _HALVED = (4096, 2**17)  # weights of so many values become float16: all but biases, or the deep layers' alone
+# Settings of an experiment that are places, of which a bundle keeps the run's, fold's and file's names alone.
+_PLACES = ("initial_weights", "earlier_run")
+_PARTS_KEPT = 3
 _HALVED_TOLERANCE = PROBABILITY_TOLERANCE / 2  # as other input than the probe may be harder
 
 
@@ -157,15 +161,27 @@ def _with_half_weights(model: onnx.ModelProto, smallest: int) -> onnx.ModelProto
 
 
 def _trained_as(folder: ModelFolder) -> dict[str, Any]:
-    experiment = folder.path / "experiment.json"
     return {
         "dataset": folder.plans.get("dataset_name"),
         "studies": folder.dataset.get("numTraining"),
         "plans": folder.plans.get("plans_name"),
         "configuration": folder.configuration,
         "trainer": folder.trainer,
-        "experiment": json.loads(experiment.read_text(encoding="utf-8")) if experiment.is_file() else None,
+        "experiment": _experiment_of(folder.path),
     }
+
+
+def _experiment_of(run: Path) -> dict[str, Any] | None:
+    """What experiment.json of a run says, without the places of the machine that trained it."""
+    path = run / EXPERIMENT_NAME
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    settings = content.get("experiment", {})
+    for setting in _PLACES:
+        if settings.get(setting):
+            settings[setting] = str(Path(*Path(settings[setting]).parts[-_PARTS_KEPT:]))
+    return content
 
 
 def _card(request: ExportRequest, folders: Sequence[ModelFolder]) -> ModelCard:
