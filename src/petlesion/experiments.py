@@ -89,7 +89,8 @@ class Experiment:
     input: str = "ct-pet"
     # Whether PET is z-scored study by study, or clipped and z-scored with the cohort's lesion voxels like CT.
     pet_normalization: str = "study"
-    # A checkpoint of a network of the same shape whose weights training starts from; None for random ones.
+    # A checkpoint of a network of the same shape whose weights training starts from; None for random ones. It
+    # may see more channels than this one.
     initial_weights: str | None = None
     precision: str = "auto"
     seed: int = 0

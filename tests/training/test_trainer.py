@@ -371,4 +371,40 @@ def test_initial_weights_of_another_network_are_refused(
 ) -> None:
     start = finished / "checkpoint_final.pth"
     with pytest.raises(ExperimentError, match="another network"):
-        train(cohort, tiny(f"initial_weights={start}", "input=pet"), 0, tmp_path, options)
+        train(cohort, tiny(f"initial_weights={start}", "max_features=16"), 0, tmp_path, options)
+
+
+@pytest.mark.parametrize(("channel", "place"), [("ct", 0), ("pet", 1)])
+def test_a_network_of_one_channel_starts_from_its_filters_of_both(
+    channel: str, place: int, cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
+) -> None:
+    start = finished / "checkpoint_final.pth"
+    barely = tiny(
+        f"initial_weights={start}", f"input={channel}", "epochs=1", "iterations=1", "learning_rate=1e-9"
+    )
+    fold = train(cohort, barely, 0, tmp_path, options)
+    of_both, of_one = (
+        torch.load(path, weights_only=True)["network_weights"]
+        for path in (start, fold / "checkpoint_final.pth")
+    )
+    filters = [name for name, weight in of_both.items() if weight.ndim == 5 and weight.shape[1] == 2]
+    assert "encoder.stages.0.0.convs.0.conv.weight" in filters
+    for name, weight in of_both.items():
+        expected = weight[:, place : place + 1] if name in filters else weight
+        torch.testing.assert_close(of_one[name], expected, rtol=0, atol=1e-6)
+
+
+def test_initial_weights_without_one_of_the_channels_are_refused(
+    cohort: Cohort, options: TrainingOptions, tmp_path: Path
+) -> None:
+    of_pet = train(cohort, tiny("input=pet", "epochs=1", "iterations=1"), 0, tmp_path / "pet", options)
+    start = of_pet / "checkpoint_final.pth"
+    for channels in ("ct", "ct-pet"):
+        with pytest.raises(ExperimentError, match="was trained without CT"):
+            train(
+                cohort,
+                tiny(f"initial_weights={start}", f"input={channels}"),
+                0,
+                tmp_path / channels,
+                options,
+            )

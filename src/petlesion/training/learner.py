@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -92,10 +92,18 @@ class Learner:
             "grad_scaler_state": self._scaler.state_dict(),
         }
 
-    def start_from(self, weights: dict[str, Any], origin: str) -> None:
-        """Take over the weights of another network; raises ExperimentError unless its shape is the same."""
+    def start_from(self, weights: dict[str, Any], channels: Sequence[int], origin: str) -> None:
+        """Take over the weights of another network, of its first convolution the filters of some channels.
+
+        `channels` are those of the other network that this one sees, in this one's order. Raises
+        ExperimentError unless the shape is the same otherwise.
+        """
+        first = next(self.network.parameters())
+        # nnU-Net's networks list the first convolution under several names.
+        names = {name for name, own in self.network.state_dict(keep_vars=True).items() if own is first}
+        chosen = {name: weights[name][:, list(channels)] for name in names & set(weights)}
         try:
-            self.network.load_state_dict(weights)
+            self.network.load_state_dict({**weights, **chosen})
         except RuntimeError as error:
             raise ExperimentError(
                 f"{origin} holds the weights of another network; train it with this run's input, patch and "

@@ -25,6 +25,7 @@ from petlesion.training.checkpoint import (
     FINAL_NAME,
     LATEST_NAME,
     RECORDS,
+    Checkpoint,
     duplicate,
     load_checkpoint,
     random_states,
@@ -244,8 +245,9 @@ class _Training:
             restore_random_states(checkpoint["random_states"], self.device)
             self.records = checkpoint[RECORDS]
         elif initial is not None:
-            weights = load_checkpoint(Path(initial), self.device)["network_weights"]
-            self.learner.start_from(weights, initial)
+            checkpoint = load_checkpoint(Path(initial), self.device)
+            channels = _find_channels(checkpoint, self.run, initial)
+            self.learner.start_from(checkpoint["network_weights"], channels, initial)
         self.progress.rewrite(self.records)
 
     def finish(self, batches: Batches, options: TrainingOptions) -> None:
@@ -333,6 +335,21 @@ class _Training:
             "computation": self.learner.computation.describe(),
             "random_states": random_states(self.device),
         }
+
+
+def _find_channels(checkpoint: Checkpoint, run: Run, origin: str) -> list[int]:
+    """Where the run's channels are among those of a checkpoint; raises ExperimentError if one is not."""
+    theirs, ours = (
+        dataset_json["channel_names"]
+        for dataset_json in (checkpoint["init_args"]["dataset_json"], run.dataset_json)
+    )
+    places = {name: int(place) for place, name in theirs.items()}
+    if missing := set(ours.values()) - set(places):
+        raise ExperimentError(
+            f"{origin} was trained without {', '.join(sorted(missing))}, which this run sees; "
+            "start from a network whose input holds this run's"
+        )
+    return [places[ours[str(place)]] for place in range(len(ours))]
 
 
 class _Clock:
