@@ -49,7 +49,7 @@ def main() -> None:
     print(f"{describe()}\n\n{model.name} on {cohort.name}\n")
     for title, part in by_source(studies, cohort).items():
         print(f"{title}\n")
-        report(part, patients, options.output / title.replace(" ", "-"))
+        report(part, patients, options.output / "figures" / part_of(options) / title.replace(" ", "-"))
 
 
 def parse(description: str | None) -> argparse.Namespace:
@@ -62,6 +62,11 @@ def parse(description: str | None) -> argparse.Namespace:
     parser.add_argument("--mirror", action=argparse.BooleanOptionalAction)
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
+
+
+def part_of(options: argparse.Namespace) -> str:
+    """Which studies are looked at, as a folder's name."""
+    return "held_out" if options.held_out else "test"
 
 
 def by_source(studies: list[Judged], cohort: Cohort) -> dict[str, list[Judged]]:
@@ -107,8 +112,8 @@ def judge(
     )
     check_unseen(cohort, model, tasks)
     settings = PredictionSettings(mirror=options.mirror)
-    part = "held_out" if options.held_out else "test"
-    evidence = gather(EvidenceFolder(options.output / part, cohort, model, settings), tasks)
+    folder = options.output / part_of(options)
+    evidence = gather(EvidenceFolder(folder, cohort, model, settings), tasks)
     if options.held_out or calibration is None:
         return cross_fitted(evidence, patients)
     return [Judged(study, calibration) for study in evidence]
