@@ -4,8 +4,8 @@
 
 Without --held-out, a calibrated model predicts the cohort's test set by all its folds, and its own
 calibration is scored. With it, each training study is predicted by the fold that did not see it, and judged
-by a calibration of other patients. Prints tables in Markdown and writes the figures, and what each study
-tells, to DIR.
+by a calibration of other patients. Prints tables in Markdown, for all studies and for each source, and
+writes the figures of each, and what each study tells, to DIR.
 """
 
 from __future__ import annotations
@@ -42,21 +42,47 @@ CONFIDENCES = (0, 0.01, 0.02, 0.05, *(round(0.1 * n, 1) for n in range(1, 10)), 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options = parse(__doc__)
+    cohort, model = Cohort.open(options.cohort), load_model(options.model, device=options.device)
+    patients = {case.case_id: case.patient_id for case in cohort.cases}
+    studies = judge(cohort, model, options, patients)
+    print(f"{describe()}\n\n{model.name} on {cohort.name}\n")
+    for title, part in by_source(studies, cohort).items():
+        print(f"{title}\n")
+        report(part, patients, options.output / "figures" / part_of(options) / title.replace(" ", "-"))
+
+
+def parse(description: str | None) -> argparse.Namespace:
+    """The command line of what measures a calibrated model."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("cohort", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--held-out", action="store_true")
     parser.add_argument("--mirror", action=argparse.BooleanOptionalAction)
     parser.add_argument("--device", default="auto")
-    options = parser.parse_args()
+    return parser.parse_args()
 
-    cohort, model = Cohort.open(options.cohort), load_model(options.model, device=options.device)
-    patients = {case.case_id: case.patient_id for case in cohort.cases}
-    studies = judge(cohort, model, options, patients)
+
+def part_of(options: argparse.Namespace) -> str:
+    """Which studies are looked at, as a folder's name."""
+    return "held_out" if options.held_out else "test"
+
+
+def by_source(studies: list[Judged], cohort: Cohort) -> dict[str, list[Judged]]:
+    """All studies, and where they come from several sources, those of each."""
+    parts: dict[str, list[Judged]] = {}
+    for study in studies:
+        case = cohort.find(study.evidence.case_id)
+        assert case is not None
+        parts.setdefault(case.source, []).append(study)
+    return parts if len(parts) == 1 else {"all sources": studies, **dict(sorted(parts.items()))}
+
+
+def report(studies: list[Judged], patients: Mapping[str, str], folder: Path) -> None:
+    """Print the tables of some studies, and draw their figures into a folder."""
     by_size = sweep_by_size(studies, SIZES, patients)
     by_confidence = sweep_by_confidence(studies, CONFIDENCES, patients)
-    print(f"{describe()}\n\n{model.name} on {cohort.name}\n")
     print(render(confidence_table(studies, patients), "markdown"))
     print(render(sweep_of_confidence_table(by_size, by_confidence), "markdown"))
     print(tell_of_size_10(by_size[10], by_confidence))
@@ -67,7 +93,7 @@ def main() -> None:
         "expected_dice": dice_figure(studies),
         "sweep": sweep_figure(by_size, by_confidence),
     }.items():
-        write_figure(options.output / f"{name}.svg", figure)
+        write_figure(folder / f"{name}.svg", figure)
 
 
 def judge(
@@ -86,8 +112,8 @@ def judge(
     )
     check_unseen(cohort, model, tasks)
     settings = PredictionSettings(mirror=options.mirror)
-    part = "held_out" if options.held_out else "test"
-    evidence = gather(EvidenceFolder(options.output / part, cohort, model, settings), tasks)
+    folder = options.output / part_of(options)
+    evidence = gather(EvidenceFolder(folder, cohort, model, settings), tasks)
     if options.held_out or calibration is None:
         return cross_fitted(evidence, patients)
     return [Judged(study, calibration) for study in evidence]

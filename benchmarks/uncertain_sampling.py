@@ -1,12 +1,13 @@
 """Whether drawing patches where an earlier run was unsure or wrong helps, at the same number of iterations.
 
     python benchmarks/uncertain_sampling.py COHORT --earlier-run RUN -o DIR
-        [--seeds 3] [--folds 0,1,2] [--set KEY=VALUE] [--device cpu]
+        [--seeds 3] [--folds 0,1,2] [--set KEY=VALUE] [--test OTHER] [--no-mirror] [--device cpu]
 
 For each seed the earlier run's own experiment, with what --set changes, is trained twice: with sampling=cases
 and with sampling=uncertain. Both predict and score what their folds held out, and the cohort's test set where
-it has one. Prints tables in Markdown: the averages, and the difference of each seed and of their mean, paired
-by study, with its interval over resampled patients. Started again, it goes on where it was.
+it has one, or in its place that of another cohort (--test). Prints tables in Markdown: the averages, and the
+difference of each seed and of their mean, paired by study, with its interval over resampled patients. Started
+again, it goes on where it was.
 
 The earlier run needs held-out probabilities of all folds that are trained on, so of all of the cohort's:
 petlesion predict RUN COHORT --held-out --probabilities -o RUN/cross_validation/predictions
@@ -41,13 +42,15 @@ Scores = Mapping[str, list[StudyMetrics]]
 def main() -> None:
     options = parse()
     cohort = Cohort.open(options.cohort)
+    options.test = Cohort.open(options.test or options.cohort)
     scores: dict[str, list[Scores]] = {arm: [] for arm in ARMS}
     for seed in range(options.seeds):
         for arm in ARMS:
             scores[arm].append(score(cohort, arm, seed, options))
     print(f"{describe()}\n\n{cohort.name}, folds {options.folds}, seeds of each: {options.seeds}\n")
     patients = {case.case_id: case.patient_id for case in cohort.cases}
-    for scoring in SCORINGS if cohort.test_cases else SCORINGS[:1]:
+    patients |= {case.case_id: case.patient_id for case in options.test.cases}
+    for scoring in SCORINGS if options.test.test_cases else SCORINGS[:1]:
         tell(scoring, {arm: [one[scoring] for one in scores[arm]] for arm in ARMS}, patients)
 
 
@@ -61,6 +64,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", default="0,1,2")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--test", type=Path, metavar="OTHER", help="cohort with the test set")
+    parser.add_argument(
+        "--mirror", action=argparse.BooleanOptionalAction, help="in prediction, if not as trained"
+    )
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
@@ -74,9 +81,12 @@ def score(cohort: Cohort, arm: str, seed: int, options: argparse.Namespace) -> S
         say(f"{arm}, seed {seed}, fold {fold}")
         train(cohort, experiment, int(fold), results, training)
     run = run_folder(results, cohort.name, experiment)
-    scores = {SCORINGS[0]: predict(run, cohort, SCORINGS[0], "--held-out", "--device", options.device)}
-    if cohort.test_cases:
-        scores[SCORINGS[1]] = predict(run, cohort, SCORINGS[1], "--device", options.device)
+    choice = ["--device", options.device]
+    if options.mirror is not None:
+        choice.append("--mirror" if options.mirror else "--no-mirror")
+    scores = {SCORINGS[0]: predict(run, cohort, SCORINGS[0], "--held-out", *choice)}
+    if options.test.test_cases:
+        scores[SCORINGS[1]] = predict(run, options.test, SCORINGS[1], *choice)
     return scores
 
 

@@ -61,7 +61,7 @@ def test_a_bundle_of_what_is_picked(runs: list[Path], cohort: Cohort, tmp_path: 
     lines = json.loads(told)
     names = ["ct-pet", "pet", "ct-pet + pet", "best weights", "picked of all"]
     assert [line["name"] for line in lines] == names
-    assert all(line["studies"] == 4 for line in lines)
+    assert all(line["studies"] == 4 and line["sources"] == {} for line in lines)
     picked, bundle = lines[-1], Bundle.open(output)
     assert bundle.card.name == picked["chosen"]
     assert bundle.card.min_volume_ml == picked["min_volume_ml"]
@@ -79,6 +79,28 @@ def test_the_result_as_a_table(
     assert status == 0, said
     assert "| average of | min mL | Dice | FN mL | FP mL |" in told
     assert "picked of all: " in told and "| comparison | metric |" in told
+
+
+def test_the_result_by_source(
+    runs: list[Path], cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("petlesion.cli.ensemble._export", lambda *_: SimpleNamespace(size_bytes=0))
+    copied = Path(shutil.copytree(cohort.folder, tmp_path / cohort.folder.name))
+    table = copied / "cases.csv"
+    table.write_text(table.read_text().replace("case0,p0,phantom", "case0,p0,real"))
+    command = ("experiment", "ensemble", *runs, copied, "-o", tmp_path / "bundle")
+    status, told, said = call(*command, "--json")
+    assert status == 0, said
+    for line in json.loads(told):
+        parts = line["sources"]
+        assert {source: part["studies"] for source, part in parts.items()} == {"phantom": 3, "real": 1}
+        assert parts["phantom"]["dice"] * 3 + parts["real"]["dice"] == pytest.approx(4 * line["dice"])
+    status, told, said = call(*command, "--format", "markdown")
+    assert [line for line in told.splitlines() if line in ("all sources", "phantom", "real")] == [
+        "all sources",
+        "phantom",
+        "real",
+    ]
 
 
 def test_a_bundles_weights_count_in_prediction(runs: list[Path], cohort: Cohort, tmp_path: Path) -> None:

@@ -169,3 +169,30 @@ def test_studies_without_lesions_count_for_false_volume(rng: np.random.Generator
 def test_one_patient_cannot_be_put_into_folds() -> None:
     with pytest.raises(InputError, match="two patients or more"):
         chosen_from(["a", "b"], lambda patient: [{"lesion": 0.9}] * 2, patients=1)
+
+
+def test_a_choice_is_reported_on_some_of_the_studies() -> None:
+    """The third patient's lesion is missed, which shows where that patient is reported on alone."""
+    both = [{"lesion": 0.9}, {"lesion": 0.8}]
+    missed = [{"there": 0.9}, {"there": 0.8}]
+    selection = chosen_from(["one", "two"], lambda patient: missed if patient == 2 else both)
+    found = selection.reported_on({"case0", "case1"})
+    assert [line.name for line in found.lines] == [line.name for line in selection.lines]
+    assert [line.chosen for line in found.lines] == [line.chosen for line in selection.lines]
+    assert dice_of(found)["one + two"] == 1
+    assert found.summary(found.picked).studies == 2
+    assert dice_of(selection.reported_on({"case4", "case5"}))["one + two"] == 0
+    assert dice_of(selection)["one + two"] == pytest.approx(5 / 6)
+
+
+def test_a_choice_is_applied_to_a_test_set_as_it_was_made() -> None:
+    """In cross-validation a speck is always false and removed; the test set's is all that there is."""
+    selection = chosen_from(["clean", "specked"], lambda _: [{"lesion": 0.9}, {"lesion": 0.9, "speck": 0.9}])
+    assert selection.picked.chosen.name == "clean"
+    assert selection.lines[1].min_volume_ml > 3 * 0.064  # the speck's three voxels
+    volumes = [probability({"lesion": 0.9}), probability({"speck": 0.9})]
+    overlaps = overlaps_with(volumes, reference(), [line.chosen for line in selection.lines])
+    tested = selection.applied_to([HeldOutStudy("test0", "q0", overlaps)])
+    assert dice_of(tested)["specked"] == 0 and tested.lines[1].rows[0].predicted_components == 0
+    assert dice_of(tested)["clean"] == dice_of(tested)["picked of all"] == 1
+    assert {difference.scoring for difference in tested.differences(tested.lines[1])} == {"test"}

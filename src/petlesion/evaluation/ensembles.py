@@ -8,8 +8,8 @@ members.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, product
 
@@ -73,12 +73,16 @@ class Scored:
 
 @dataclass(frozen=True)
 class Selection:
-    """Each member and combination, the best weights, and the best of all of these (`picked`)."""
+    """Each member and combination, the best weights, and the best of all of these (`picked`).
+
+    `scoring` says whether its rows are of held-out studies (`cross_validation`) or of a `test` set.
+    """
 
     combinations: tuple[Scored, ...]
     weighted: Scored
     picked: Scored
     patients: dict[str, str]
+    scoring: str = SCORING
 
     @property
     def lines(self) -> tuple[Scored, ...]:
@@ -100,7 +104,29 @@ class Selection:
         best = self.best_member
         if line is best:
             return []
-        return compare_rows((best.name, line.name), SCORING, (best.rows, line.rows), self.patients)
+        return compare_rows((best.name, line.name), self.scoring, (best.rows, line.rows), self.patients)
+
+    def reported_on(self, case_ids: Container[str]) -> Selection:
+        """The same choices, reported on some of the studies alone."""
+        return self._with_rows(
+            [tuple(row for row in line.rows if row.case_id in case_ids) for line in self.lines]
+        )
+
+    def applied_to(self, studies: Sequence[HeldOutStudy]) -> Selection:
+        """What was chosen on all held-out studies, scored on a test set that had no part in it.
+
+        The studies' overlaps are those of the lines' choices, in their order.
+        """
+        rows = [
+            tuple(_metrics(study, index, line.min_volume_ml) for study in studies)
+            for index, line in enumerate(self.lines)
+        ]
+        patients = {study.case_id: study.patient_id for study in studies}
+        return replace(self._with_rows(rows), patients=patients, scoring="test")
+
+    def _with_rows(self, rows: Sequence[tuple[StudyMetrics, ...]]) -> Selection:
+        lines = [replace(line, rows=own) for line, own in zip(self.lines, rows, strict=True)]
+        return replace(self, combinations=tuple(lines[:-2]), weighted=lines[-2], picked=lines[-1])
 
 
 def all_combinations(names: Sequence[str]) -> list[Combination]:

@@ -1,0 +1,82 @@
+"""Cohorts of what a network has not seen: a simulated test set, and a cohort without what it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from petlesion.cohort.layout import Cohort, create_cohort, write_index
+from petlesion.cohort.parallel import add_in_parallel
+from petlesion.cohort.sources import Entry
+from petlesion.cohort.split import SplitSettings, split_cohort
+from petlesion.errors import UsageError
+from petlesion.model.training_cases import seen_cases
+from petlesion.simulation import SimulationSettings, simulate
+from petlesion.simulation.study import study_name, study_seed
+
+TEST_SEED, FRESH_SEED = 83, 84  # of no cohort that anything else is trained on
+FIELD_OF_VIEW_MM = 500.0  # that of box/cohort.py
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """How studies are simulated: voxels of `spacing_mm` along each axis, `workers` at a time."""
+
+    spacing_mm: float
+    workers: int = 2
+
+    def entries(self, seed: int, count: int) -> list[Entry]:
+        """Studies of a cohort's seed, to be simulated."""
+        settings = SimulationSettings((self.spacing_mm,) * 3, field_of_view_mm=FIELD_OF_VIEW_MM)
+        seeds = [study_seed(seed, number) for number in range(count)]
+        named = {study_name(own): partial(simulate, own, settings) for own in seeds}
+        return [Entry(name, name, make, "simulated") for name, make in named.items()]
+
+    def make(self, folder: Path, entries: Sequence[Entry]) -> Cohort:
+        """Make what of a cohort is missing; the first case that cannot be made ends it."""
+        cohort = create_cohort(folder)
+        for outcome in add_in_parallel(cohort, entries, self.workers):
+            if outcome.problem is not None:
+                raise outcome.problem
+            cohort = outcome.cohort
+        return cohort
+
+    def test_set(self, folder: Path, count: int) -> Cohort:
+        """A cohort of test cases alone."""
+        cohort = self.make(folder, self.entries(TEST_SEED, count))
+        cohort = cohort.with_cases([replace(case, split="test") for case in cohort.cases])
+        write_index(cohort)
+        return cohort
+
+    def without_seen(self, folder: Path, cohort: Cohort, checkpoints: Iterable[str]) -> Cohort:
+        """The cohort, or one with fresh studies in place of those that checkpoints were trained on.
+
+        What a network has begun with can be held out from it no more. Raises UsageError where it is not known
+        what a checkpoint was trained on.
+        """
+        seen = frozenset().union(*(trained_on(Path(checkpoint)) for checkpoint in checkpoints))
+        patients = {case.patient_id for case in cohort.cases if case.case_id in seen}
+        if not patients:
+            return cohort
+        kept = [case for case in cohort.cases if case.patient_id not in patients]
+        entries = [
+            Entry(case.case_id, case.patient_id, partial(cohort.read_study, case.case_id), case.source)
+            for case in kept
+        ]
+        entries += self.entries(FRESH_SEED, len(cohort.cases) - len(kept))
+        fresh = self.make(folder, entries)
+        if (folder / "splits_final.json").exists():
+            return fresh
+        return split_cohort(fresh, SplitSettings(test_share=0.0, folds=len(cohort.folds)))
+
+
+def trained_on(checkpoint: Path) -> frozenset[str]:
+    """The ids of the cases that a checkpoint's fold was trained on, its own initial weights' among them."""
+    seen = seen_cases(checkpoint.parent)
+    if seen is None:
+        raise UsageError(
+            f"{checkpoint.parent} does not tell what it was trained on; give a fold of petlesion train"
+        )
+    return seen
