@@ -11,7 +11,7 @@ help:
 	@echo "make check   lint and types"
 	@echo "make fuzz    feed 10,000 spoilt files to every reader"
 	@echo "make reproduce-mini  run the paper's eight experiments in miniature"
-	@echo "make box     train the models in the box anew"
+	@echo "make box     train the model in the box anew"
 	@echo "make format  sort imports and format the code"
 
 $(BIN)/python:
@@ -60,11 +60,12 @@ reproduce-mini: .venv/.installed-train
 	$(BIN)/python benchmarks/reproduce_mini.py --work reproduce-mini -o docs/reproduction \
 		$(if $(STS),--studies $(STS))
 
-# The models in the box anew, as box/README.md tells. Takes some hours of two cores; goes on where it stopped.
+# The model in the box anew, as box/README.md tells. Takes some hours of two cores; goes on where it stopped.
 BOX := box/work
 
 box: .venv/.installed-train
 	box/train.sh $(BIN) $(PETLESION_DATA) $(BOX)
+	box/export.sh $(BIN) $(BOX)
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .

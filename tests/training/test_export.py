@@ -6,6 +6,7 @@ import onnx
 import pytest
 
 from petlesion.errors import ModelError
+from petlesion.inference.backends.openvino import OpenVinoNetwork
 from petlesion.inference.predict import PredictionSettings, load_model, predict
 from petlesion.model.bundle import Bundle
 from petlesion.training.export import ExportRequest, export_model
@@ -69,6 +70,19 @@ def test_the_card_tells_where_the_model_comes_from(tmp_path: Path) -> None:
     assert bundle.card.training_data == "Dataset901_Test (3 studies)"
     assert bundle.members[0].trained_as["experiment"] == {"name": "b", "epochs": 2}
     assert bundle.members[0].trained_as["trainer"] == "nnUNetTrainer"
+
+
+def test_a_shift_is_added_to_the_logits_of_lesions(tmp_path: Path) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe())
+    patch = np.random.default_rng(0).normal(size=(1, 2, *Recipe().patch)).astype(np.float32)
+
+    def logits(shift: float) -> np.ndarray:
+        request = ExportRequest([folder], folds=["0"], logit_shift=shift)
+        bundle = export_model(request, tmp_path / f"bundle{shift}")
+        assert bundle.members[0].trained_as["logit_shift"] == shift
+        return OpenVinoNetwork(next(bundle.network_paths())[2], "float32")(patch)
+
+    np.testing.assert_allclose(logits(-2.5), logits(0.0) - 2.5, atol=2e-3)
 
 
 def test_places_of_the_machine_stay_behind(tmp_path: Path) -> None:

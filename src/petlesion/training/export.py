@@ -47,7 +47,9 @@ class ExportRequest:
 
     `folds` and `orientation` as in `open_model_folder`. Without `mirrored`, prediction does not average
     mirrored passes unless it is asked to, though training mirrored. `weights` are the members' shares in the
-    mean of their probabilities, equal ones by default.
+    mean of their probabilities, equal ones by default. `logit_shift` is added to the logits of lesions:
+    training draws patches in which lesions are far more frequent than in bodies, so a network marks too much,
+    and a shift below 0 takes that back. It is to be chosen on studies that nothing is scored on.
     """
 
     folders: Sequence[Path]
@@ -60,6 +62,7 @@ class ExportRequest:
     licence: str = "not stated"
     scores: dict[str, Any] = field(default_factory=dict)
     min_volume_ml: float | None = None
+    logit_shift: float = 0.0
 
 
 def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
@@ -76,16 +79,32 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
         for index, folder in enumerate(folders):
             names = {fold: f"member_{index}_fold_{fold}.onnx" for fold in folder.networks}
             for fold, network in folder.networks.items():
-                expected = _write_checked(network, folder.plan, target / names[fold])
+                shifted = _Shifted(network, request.logit_shift) if request.logit_shift else network
+                expected = _write_checked(shifted, folder.plan, target / names[fold])
                 samples[Path(names[fold]).stem] = probe_sample(expected)
             cases |= {names[fold]: digests for fold, digests in trained_on(folder.path, names).items()}
             plan = folder.plan if request.mirrored else replace(folder.plan, mirror_axes=())
             weight = request.weights[index] if request.weights else 1.0
-            members.append(BundleMember(plan, names, _trained_as(folder), weight))
+            trained_as = {**_trained_as(folder), "logit_shift": request.logit_shift}
+            members.append(BundleMember(plan, names, trained_as, weight))
         np.savez_compressed(target / PROBE_FILE, **samples)  # type: ignore[arg-type]
         write_training_cases(target, cases)
         write_bundle_file(target, tuple(members), _card(request, folders))
     return Bundle.open(bundle_path)
+
+
+class _Shifted(torch.nn.Module):
+    """A segmentation network with a constant added to all logits but the background's."""
+
+    def __init__(self, network: torch.nn.Module, shift: float) -> None:
+        super().__init__()
+        self.network = network
+        self.shift = shift
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """[batch, channel, z, y, x] -> [batch, label, z, y, x]."""
+        logits = self.network(image)
+        return torch.cat([logits[:, :1], logits[:, 1:] + self.shift], dim=1)
 
 
 def _write_checked(network: torch.nn.Module, plan: Plan, path: Path) -> Float:
