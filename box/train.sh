@@ -9,10 +9,10 @@ both=$work/Dataset011_Box
 
 weights() { echo "$work/$1/Dataset010_Simulated/box__nnUNetPlans__3d_fullres/fold_0/checkpoint_final.pth"; }
 
-train() { "$bin/petlesion" train "$@" -e box --preprocessed "$work/preprocessed"; }
+train() { "$bin/petlesion" train "$@" --preprocessed "$work/preprocessed"; }
 
 "$bin/python" box/cohort.py --studies "$data/sts" --organs "$data/organs" -o "$work"
-train "$bodies" -f 0 -o "$work/near" --set epochs=75 --set iterations=100 --set batch_size=2 --set oversampling=0.5 \
-    --set oversampled_cases=all --set patch_size=48x40x40 --set learning_rate=0.001
-train "$bodies" -f 0 -o "$work/far" --set epochs=38 --set learning_rate=0.001 --set "initial_weights=$(weights near)"
-train "$both" -o "$work/results" --set "initial_weights=$(weights far)"
+train "$bodies" -e box -f 0 -o "$work/near" --set epochs=75 --set oversampled_cases=all
+train "$bodies" -e box -f 0 -o "$work/far" --set epochs=38 --set iterations=50 --set batch_size=4 \
+    --set oversampling=0.25 --set patch_size=64x48x48 --set "initial_weights=$(weights near)"
+train "$both" -e box -o "$work/results" --set "initial_weights=$(weights far)"

@@ -7,6 +7,7 @@ import pytest
 
 from petlesion.errors import ModelError
 from petlesion.inference.backends.openvino import OpenVinoNetwork
+from petlesion.inference.backends.torch import TorchNetwork, open_model_folder
 from petlesion.inference.predict import PredictionSettings, load_model, predict
 from petlesion.model.bundle import Bundle
 from petlesion.training.export import ExportRequest, export_model
@@ -83,6 +84,21 @@ def test_a_shift_is_added_to_the_logits_of_lesions(tmp_path: Path) -> None:
         return OpenVinoNetwork(next(bundle.network_paths())[2], "float32")(patch)
 
     np.testing.assert_allclose(logits(-2.5), logits(0.0) - 2.5, atol=2e-3)
+
+
+def test_a_halved_bundle_is_the_network_of_rounded_weights(tmp_path: Path) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe(features=(16, 32, 64)))
+    request = ExportRequest([folder], folds=["0"], halved=True)
+    bundle = export_model(request, tmp_path / "bundle")
+    path = next(bundle.network_paths())[2]
+    assert weight_types(path) == {onnx.TensorProto.FLOAT16}
+    network = open_model_folder(folder, ["0"]).networks["0"]
+    for weight in network.parameters():
+        if weight.numel() >= 4096:
+            weight.data = weight.data.half().float()
+    patch = np.random.default_rng(0).normal(size=(1, 2, *Recipe().patch)).astype(np.float32)
+    expected = TorchNetwork(network, "cpu", "float32")(patch)
+    np.testing.assert_allclose(OpenVinoNetwork(path, "float32")(patch), expected, atol=2e-3)
 
 
 def test_places_of_the_machine_stay_behind(tmp_path: Path) -> None:

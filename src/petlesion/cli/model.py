@@ -34,6 +34,9 @@ def export(
     logit_shift: float = typer.Option(
         0.0, "--logit-shift", help="Added to the logits of lesions; below 0, less is marked."
     ),
+    halved: bool = typer.Option(
+        False, "--half", help="Round weights to float16 even where that changes labels: half the size."
+    ),
     name: str | None = typer.Option(None, "--name", help="The model's name.  [default: the folder's]"),
     training_data: str | None = typer.Option(None, "--training-data", help="What it was trained on."),
     licence: str = typer.Option("not stated", "--licence", help="Under which licence it may be used."),
@@ -57,6 +60,7 @@ def export(
         licence=licence,
         scores=_read_scores(scores) if scores else {},
         logit_shift=logit_shift,
+        halved=halved,
     )
     bundle = export_model(request, output)
     say(f"{output}: {sum(1 for _ in bundle.network_paths())} networks, {bundle.size_bytes / 1e6:.1f} MB")

@@ -49,7 +49,8 @@ class ExportRequest:
     mirrored passes unless it is asked to, though training mirrored. `weights` are the members' shares in the
     mean of their probabilities, equal ones by default. `logit_shift` is added to the logits of lesions:
     training draws patches in which lesions are far more frequent than in bodies, so a network marks too much,
-    and a shift below 0 takes that back. It is to be chosen on studies that nothing is scored on.
+    and a shift below 0 takes that back. It is to be chosen on studies that nothing is scored on. `halved`
+    rounds all large weights to float16 before anything is compared: half the size, whatever labels that changes.
     """
 
     folders: Sequence[Path]
@@ -63,6 +64,7 @@ class ExportRequest:
     scores: dict[str, Any] = field(default_factory=dict)
     min_volume_ml: float | None = None
     logit_shift: float = 0.0
+    halved: bool = False
 
 
 def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
@@ -79,6 +81,8 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
         for index, folder in enumerate(folders):
             names = {fold: f"member_{index}_fold_{fold}.onnx" for fold in folder.networks}
             for fold, network in folder.networks.items():
+                if request.halved:
+                    _round_to_half(network)
                 shifted = _Shifted(network, request.logit_shift) if request.logit_shift else network
                 expected = _write_checked(shifted, folder.plan, target / names[fold])
                 samples[Path(names[fold]).stem] = probe_sample(expected)
@@ -105,6 +109,12 @@ class _Shifted(torch.nn.Module):
         """[batch, channel, z, y, x] -> [batch, label, z, y, x]."""
         logits = self.network(image)
         return torch.cat([logits[:, :1], logits[:, 1:] + self.shift], dim=1)
+
+
+def _round_to_half(network: torch.nn.Module) -> None:
+    for weight in network.parameters():
+        if weight.numel() >= _HALVED[0]:
+            weight.data = weight.data.half().float()
 
 
 def _write_checked(network: torch.nn.Module, plan: Plan, path: Path) -> Float:
