@@ -50,7 +50,7 @@ class ExportRequest:
     mean of their probabilities, equal ones by default. `logit_shift` is added to the logits of lesions:
     training draws patches in which lesions are far more frequent than in bodies, so a network marks too much,
     and a shift below 0 takes that back. It is to be chosen on studies that nothing is scored on. `halved`
-    rounds all large weights to float16 before anything is compared: half the size, whatever labels that changes.
+    rounds all large weights to float16 before anything is compared: half the size, whatever that changes.
     """
 
     folders: Sequence[Path]
