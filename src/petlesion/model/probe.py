@@ -10,7 +10,7 @@ from petlesion.model.plan import CT, PET, Plan
 PROBE_FILE = "probe.npz"
 
 _SEED = 1
-_SAMPLES = 20_000
+_SAMPLES = 10_000
 # Centre (z, y, x) and radius in parts of the patch, SUV.
 _BALLS = ((0.3, 0.4, 0.4, 0.05, 12.0), (0.5, 0.6, 0.5, 0.10, 6.0), (0.7, 0.45, 0.65, 0.03, 20.0))
 
@@ -36,6 +36,6 @@ def probe_images(plan: Plan) -> list[npt.NDArray[np.float32]]:
 
 
 def probe_sample(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The values at up to about 20,000 fixed places, which stand for all of them."""
+    """The values at up to about 10,000 fixed places, which stand for all of them."""
     stride = max(1, values.size // _SAMPLES)
     return values.ravel()[::stride].copy()
