@@ -9,6 +9,7 @@ from petlesion.calibration.stored import fit_calibration
 from petlesion.errors import ModelError, UsageError
 from petlesion.inference.predict import Model, PredictionSettings, load_model, predict
 from petlesion.lesions import label_components
+from petlesion.model import boxed
 from petlesion.pipeline import (
     SegmentationSettings,
     lesion_mask,
@@ -77,8 +78,9 @@ def test_the_mask_is_the_prediction_without_small_components(model_folder: Path)
     np.testing.assert_array_equal(segmentation.mask.array, expected)
 
 
-def test_without_a_model_there_is_a_sentence() -> None:
-    with pytest.raises(ModelError, match="give the path"):
+def test_without_a_model_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boxed, "_FOLDER", tmp_path)
+    with pytest.raises(ModelError, match="comes without a model for PET/CT; give petlesion segment the path"):
         segment(make_phantom())
 
 
