@@ -43,6 +43,7 @@ def demo(
     _print_scores(metrics)
     say(f"Open {found / 'report.html'} to see what was found.")
     say("The study is simulated, as is much of what the model learnt from: no patient is in this score.")
+    say("The model in the box still marks normal organs in a whole body, as petlesion model info tells.")
 
 
 def _run(context: typer.Context, *words: str | Path) -> None:

@@ -63,6 +63,9 @@ class Models:
         facts = self._load(boxed_bundle(has_ct=has_ct))
         kind, name = kind_of(has_ct=has_ct), facts.model.name
         say(f"No --model: studies of {kind} go to the model in the box, {name}. For research use only.")
+        say(
+            "It finds sarcomas in cropped studies, and marks normal organs in whole bodies: petlesion model info"
+        )
         return facts
 
 
