@@ -64,7 +64,8 @@ class Models:
         kind, name = kind_of(has_ct=has_ct), facts.model.name
         say(f"No --model: studies of {kind} go to the model in the box, {name}. For research use only.")
         say(
-            "It finds sarcomas in cropped studies, and marks normal organs in whole bodies: petlesion model info"
+            "It finds sarcomas in cropped studies, but marks normal organs in whole bodies; "
+            "petlesion model info has the figures."
         )
         return facts
 
