@@ -28,7 +28,7 @@ def demo(
 ) -> None:
     """Simulate a whole-body study, find its lesions, score them against the truth and report them."""
     from petlesion.io.atomic import check_place
-    from petlesion.model.boxed import boxed_bundle
+    from petlesion.model.boxed import LIMITS, boxed_bundle
 
     boxed_bundle(has_ct=True)  # An installation without a model is told so before anything is made.
     check_place(output)
@@ -43,7 +43,7 @@ def demo(
     _print_scores(metrics)
     say(f"Open {found / 'report.html'} to see what was found.")
     say("The study is simulated, as is much of what the model learnt from: no patient is in this score.")
-    say("The model in the box still marks normal organs in a whole body, as petlesion model info tells.")
+    say(f"The model in the box {LIMITS}, as petlesion model info tells.")
 
 
 def _run(context: typer.Context, *words: str | Path) -> None:

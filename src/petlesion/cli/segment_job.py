@@ -58,15 +58,12 @@ class Models:
         return RunFacts(model, self.settings.for_model(model), self.outputs)
 
     def _load_from_box(self, *, has_ct: bool) -> RunFacts:
-        from petlesion.model.boxed import boxed_bundle, kind_of
+        from petlesion.model.boxed import LIMITS, boxed_bundle, kind_of
 
         facts = self._load(boxed_bundle(has_ct=has_ct))
         kind, name = kind_of(has_ct=has_ct), facts.model.name
         say(f"No --model: studies of {kind} go to the model in the box, {name}. For research use only.")
-        say(
-            "It finds sarcomas in cropped studies, but marks normal organs in whole bodies; "
-            "petlesion model info has the figures."
-        )
+        say(f"It {LIMITS}; petlesion model info has the figures.")
         return facts
 
 

@@ -35,10 +35,10 @@ from petlesion.training.run import EXPERIMENT_NAME
 
 _OPSET = 20
 _HALVED = (4096, 2**17)  # weights of so many values become float16: all but biases, or the deep layers' alone
+_HALVED_TOLERANCE = PROBABILITY_TOLERANCE / 2  # as other input than the probe may be harder
 # Settings of an experiment that are places, of which a bundle keeps the run's, fold's and file's names alone.
 _PLACES = ("initial_weights", "earlier_run")
 _PARTS_KEPT = 3
-_HALVED_TOLERANCE = PROBABILITY_TOLERANCE / 2  # as other input than the probe may be harder
 
 
 @dataclass(frozen=True)
