@@ -6,11 +6,15 @@ Without --held-out, a calibrated model predicts the cohort's test set by all its
 calibration is scored. With it, each training study is predicted by the fold that did not see it, and judged
 by a calibration of other patients. Prints tables in Markdown, for all studies and for each source, and
 writes the figures of each, and what each study tells, to DIR.
+
+The confidence that is held against size 10 on the test set is picked with --held-out, which keeps it in DIR
+and scores nothing by it: no study is scored by a threshold that it had a part in.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,6 +40,9 @@ from petlesion.evaluation.figures import write_figure
 from petlesion.evaluation.summary import Summary
 from petlesion.evaluation.tables import render
 from petlesion.inference.predict import Model, PredictionSettings, load_model
+from petlesion.io.atomic import write_text
+
+Sweeps = tuple[Mapping[int, Summary], Mapping[float, Summary]]
 
 SIZES = (0, 5, 10, 20, 40, 80)
 CONFIDENCES = (0, 0.01, 0.02, 0.05, *(round(0.1 * n, 1) for n in range(1, 10)), 0.95)
@@ -49,7 +56,14 @@ def main() -> None:
     print(f"{describe()}\n\n{model.name} on {cohort.name}\n")
     for title, part in by_source(studies, cohort).items():
         print(f"{title}\n")
-        report(part, patients, options.output / "figures" / part_of(options) / title.replace(" ", "-"))
+        sweeps = sweep_by_size(part, SIZES, patients), sweep_by_confidence(part, CONFIDENCES, patients)
+        figures = options.output / "figures" / part_of(options) / title.replace(" ", "-")
+        report(part, patients, sweeps, figures)
+        picked = options.output / f"picked_{title.replace(' ', '-')}.json"
+        if options.held_out:
+            write_text(picked, json.dumps(pick_confidence(*sweeps)) + "\n")
+        elif picked.is_file():
+            print(tell_of_size_10(*sweeps, json.loads(picked.read_text())))
 
 
 def parse(description: str | None) -> argparse.Namespace:
@@ -79,13 +93,11 @@ def by_source(studies: list[Judged], cohort: Cohort) -> dict[str, list[Judged]]:
     return parts if len(parts) == 1 else {"all sources": studies, **dict(sorted(parts.items()))}
 
 
-def report(studies: list[Judged], patients: Mapping[str, str], folder: Path) -> None:
+def report(studies: list[Judged], patients: Mapping[str, str], sweeps: Sweeps, folder: Path) -> None:
     """Print the tables of some studies, and draw their figures into a folder."""
-    by_size = sweep_by_size(studies, SIZES, patients)
-    by_confidence = sweep_by_confidence(studies, CONFIDENCES, patients)
+    by_size, by_confidence = sweeps
     print(render(confidence_table(studies, patients), "markdown"))
     print(render(sweep_of_confidence_table(by_size, by_confidence), "markdown"))
-    print(tell_of_size_10(by_size[10], by_confidence))
     print(tell_of_dice_and_flags(studies))
     for name, figure in {
         "reliability": reliability_figure(studies),
@@ -119,22 +131,29 @@ def judge(
     return [Judged(study, calibration) for study in evidence]
 
 
-def tell_of_size_10(at_size: Summary, by_confidence: Mapping[float, Summary]) -> str:
-    """Least false-positive volume by confidence at no more false-negative volume than size 10 has."""
-    allowed = at_size.false_negative_volume_ml.value or 0.0
-    possible = {
-        least: summary
-        for least, summary in by_confidence.items()
-        if (summary.false_negative_volume_ml.value or 0.0) <= allowed
-    }
-    if not possible:
-        return "No confidence keeps the false-negative volume of size 10.\n"
-    least, best = min(possible.items(), key=lambda item: item[1].false_positive_volume_ml.value or 0.0)
-    size_10, confidence = (s.false_positive_volume_ml.value or 0.0 for s in (at_size, best))
-    return (
-        f"At a false-negative volume of at most size 10's {allowed:.3f} mL, confidence {least:g} leaves "
-        f"{confidence:.3f} mL of false-positive volume in place of {size_10:.3f} mL.\n"
+def pick_confidence(by_size: Mapping[int, Summary], by_confidence: Mapping[float, Summary]) -> float:
+    """The highest confidence that leaves no more false-negative volume than size 10 does."""
+    allowed = false_volumes_ml(by_size[10])[1]
+    return max(c for c, summary in by_confidence.items() if false_volumes_ml(summary)[1] <= allowed or c == 0)
+
+
+def tell_of_size_10(
+    by_size: Mapping[int, Summary], by_confidence: Mapping[float, Summary], picked: float
+) -> str:
+    """False volumes by the confidence that was picked elsewhere, beside those of size 10."""
+    (false_positive, false_negative), (of_size_10, missed_by_size_10) = (
+        false_volumes_ml(summary) for summary in (by_confidence[picked], by_size[10])
     )
+    return (
+        f"Confidence {picked:g}, picked on held-out studies, leaves {false_positive:.3f} mL of "
+        f"false-positive and {false_negative:.3f} mL of false-negative volume; "
+        f"size 10 leaves {of_size_10:.3f} and {missed_by_size_10:.3f} mL.\n"
+    )
+
+
+def false_volumes_ml(summary: Summary) -> tuple[float, float]:
+    """Mean false-positive and false-negative volume; 0 where no study has one."""
+    return summary.false_positive_volume_ml.value or 0.0, summary.false_negative_volume_ml.value or 0.0
 
 
 def tell_of_dice_and_flags(studies: list[Judged]) -> str:

@@ -32,6 +32,10 @@ _SMALLEST_FEATURE_MAP = 4
 _UNLIMITED_POOLINGS = 999_999
 _CONVOLUTIONS_PER_STAGE = 2
 
+# What a configuration says of each channel, and the scheme that scales it alike in all studies.
+NORMALIZATION_KEYS = ("normalization_schemes", "use_mask_for_norm")
+BY_COHORT = "CTNormalization"
+
 INPUT_CHANNELS: Mapping[str, tuple[int, ...]] = {
     "ct-pet": (CT_CHANNEL, PET_CHANNEL),
     "ct": (CT_CHANNEL,),
@@ -99,8 +103,23 @@ def training_dataset_json(cohort: Cohort) -> Json:
     return {**stored, **_READER, "numTraining": len(cases), "dataset": cases}
 
 
+def normalise_pet(plan: Mapping[str, Any], experiment: Experiment) -> Json:
+    """nnU-Net's plan with PET normalised as an experiment says; without this, study by study.
+
+    By cohort, nnU-Net treats PET as it treats CT, but nothing is clipped below, where organs differ from
+    each other.
+    """
+    planned: Json = copy.deepcopy(dict(plan))
+    if experiment.pet_normalization == "cohort":
+        configuration = planned["configurations"][CONFIGURATION]
+        configuration["normalization_schemes"][PET_CHANNEL] = BY_COHORT
+        configuration["data_identifier"] += "_pet-by-cohort"
+        planned["foreground_intensity_properties_per_channel"][str(PET_CHANNEL)]["percentile_00_5"] = 0.0
+    return planned
+
+
 def plan_experiment(plan: Mapping[str, Any], experiment: Experiment) -> Json:
-    """nnU-Net's plan with an experiment's patch, features, batch, normalisation and input in it.
+    """nnU-Net's plan with an experiment's patch, features and batch in it.
 
     The plan's stages and strides stay wherever the patch can go through them; a patch that is too small for
     them gets the stages that nnU-Net gives to a patch of that size. Only the configuration that is trained is
@@ -115,8 +134,6 @@ def plan_experiment(plan: Mapping[str, Any], experiment: Experiment) -> Json:
     configuration["batch_size"] = experiment.batch_size
     if experiment.batch_dice is not None:
         configuration["batch_dice"] = experiment.batch_dice
-    if experiment.pet_normalization == "cohort":
-        _scale_pet_alike(planned, configuration)
     planned["configurations"] = {CONFIGURATION: configuration}
     return planned
 
@@ -126,7 +143,7 @@ def select_input(plan: Json, dataset_json: Mapping[str, Any], experiment: Experi
     channels = INPUT_CHANNELS[experiment.input]
     selected = copy.deepcopy(plan)
     configuration = selected["configurations"][CONFIGURATION]
-    for key in ("normalization_schemes", "use_mask_for_norm"):
+    for key in NORMALIZATION_KEYS:
         configuration[key] = [configuration[key][channel] for channel in channels]
     intensities = plan["foreground_intensity_properties_per_channel"]
     selected["foreground_intensity_properties_per_channel"] = {
@@ -148,13 +165,6 @@ def build_network(plan: Json, dataset_json: Mapping[str, Any], *, deep_supervisi
         manager, configuration, channels, heads, enable_deep_supervision=deep_supervision
     )
     return network
-
-
-def _scale_pet_alike(plan: Json, configuration: Json) -> None:
-    """Let nnU-Net treat PET as it treats CT, but clip nothing below, where organs differ from each other."""
-    configuration["normalization_schemes"][PET_CHANNEL] = "CTNormalization"
-    configuration["data_identifier"] += "_pet-by-cohort"
-    plan["foreground_intensity_properties_per_channel"][str(PET_CHANNEL)]["percentile_00_5"] = 0.0
 
 
 def _fit_stages(configuration: Json) -> None:

@@ -14,10 +14,10 @@ import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from petlesion.cohort.layout import Cohort, Fold
+from petlesion.cohort.layout import Cohort
 from petlesion.errors import CohortError, ExperimentError, UsageError
 from petlesion.experiments import Experiment
-from petlesion.model.training_cases import seen_cases, write_split
+from petlesion.model.training_cases import write_split
 from petlesion.training.augmentation import MIRROR_AXES, build_augmentation
 from petlesion.training.centres import Centres
 from petlesion.training.checkpoint import (
@@ -25,13 +25,13 @@ from petlesion.training.checkpoint import (
     FINAL_NAME,
     LATEST_NAME,
     RECORDS,
-    Checkpoint,
     duplicate,
     load_checkpoint,
     random_states,
     restore_random_states,
     save_checkpoint,
 )
+from petlesion.training.initial_weights import InitialWeights
 from petlesion.training.jsonfile import read_json
 from petlesion.training.learner import Learner
 from petlesion.training.losses import build_loss
@@ -39,6 +39,7 @@ from petlesion.training.nnunet import CONFIGURATION
 from petlesion.training.planning import (
     INPUT_CHANNELS,
     build_network,
+    normalise_pet,
     plan_experiment,
     select_input,
 )
@@ -122,7 +123,8 @@ def train(
     if experiment.sampling == "uncertain":
         # Planning and preprocessing may take hours: what the earlier run lacks is told before.
         find_unsure(run_folder(results, cohort.name, experiment), cohort, experiment, folds[fold]).check()
-    earlier = cases_of_initial_weights(experiment, folds[fold])
+    initial = InitialWeights.of(experiment)
+    earlier = frozenset() if initial is None else initial.seen(folds[fold])
     run, data_folder = prepare_run(cohort, experiment, results, options)
     run.check_split(fold, folds[fold])
     fold_folder = run.fold_folder(fold)
@@ -142,24 +144,6 @@ def train(
     return fold_folder
 
 
-def cases_of_initial_weights(experiment: Experiment, fold: Fold) -> frozenset[str]:
-    """The cases that the initial weights were trained on, as far as that was kept; none without such weights.
-
-    Raises CohortError if a case that the fold holds out is among them.
-    """
-    initial = experiment.initial_weights
-    seen = seen_cases(Path(initial).parent) if initial is not None else None
-    if seen is None:
-        return frozenset()
-    held_out = seen.intersection(fold.validation)
-    if held_out:
-        raise CohortError(
-            f"{initial} was trained on {len(held_out)} of the cases that this fold holds out; "
-            "start from weights that have not seen them"
-        )
-    return seen
-
-
 def prepare_run(
     cohort: Cohort, experiment: Experiment, results: Path, options: TrainingOptions
 ) -> tuple[Run, Path]:
@@ -167,8 +151,11 @@ def prepare_run(
     processes = options.processes or available_cores()
     prepared = PreprocessedCohort.at(cohort, options.preprocessed or results / "preprocessed")
     with prepared.lock():
-        plan = plan_experiment(prepared.plan(processes), experiment)
+        plan = normalise_pet(prepared.plan(processes), experiment)
     stored = read_json(cohort.folder / "dataset.json")
+    if (initial := InitialWeights.of(experiment)) is not None:
+        plan = initial.take_plan_over(plan, stored)
+    plan = plan_experiment(plan, experiment)
     run = Run(
         run_folder(results, cohort.name, experiment), experiment, *select_input(plan, stored, experiment)
     )
@@ -274,17 +261,15 @@ class _Training:
     def resume(self) -> None:
         """Go back to the last checkpoint, or to the experiment's initial weights, if there are any."""
         path = self.folder / LATEST_NAME
-        initial = self.run.experiment.initial_weights
         if path.exists():
             checkpoint = load_checkpoint(path, self.device)
             self.learner.restore(checkpoint)
             self.best = checkpoint["_best_ema"]
             restore_random_states(checkpoint["random_states"], self.device)
             self.records = checkpoint[RECORDS]
-        elif initial is not None:
-            checkpoint = load_checkpoint(Path(initial), self.device)
-            channels = _find_channels(checkpoint, self.run, initial)
-            self.learner.start_from(checkpoint["network_weights"], channels, initial)
+        elif (initial := InitialWeights.of(self.run.experiment)) is not None:
+            channels = initial.channels(self.run.dataset_json)
+            self.learner.start_from(initial.network_weights, channels, str(initial.path))
         self.progress.rewrite(self.records)
 
     def finish(self, batches: Batches, options: TrainingOptions) -> None:
@@ -372,21 +357,6 @@ class _Training:
             "computation": self.learner.computation.describe(),
             "random_states": random_states(self.device),
         }
-
-
-def _find_channels(checkpoint: Checkpoint, run: Run, origin: str) -> list[int]:
-    """Where the run's channels are among those of a checkpoint; raises ExperimentError if one is not."""
-    theirs, ours = (
-        dataset_json["channel_names"]
-        for dataset_json in (checkpoint["init_args"]["dataset_json"], run.dataset_json)
-    )
-    places = {name: int(place) for place, name in theirs.items()}
-    if missing := set(ours.values()) - set(places):
-        raise ExperimentError(
-            f"{origin} was trained without {', '.join(sorted(missing))}, which this run sees; "
-            "start from a network whose input holds this run's"
-        )
-    return [places[ours[str(place)]] for place in range(len(ours))]
 
 
 class _Clock:

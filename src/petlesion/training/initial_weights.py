@@ -1,0 +1,154 @@
+"""Initial weights: the network of an earlier run that another one starts from.
+
+A filter means something only in the plan that it was learnt in: on that spacing, with those axes and
+intensities, through those stages. So whoever starts from weights takes their plan over, whatever nnU-Net
+would plan for the cohort, as `nnUNetv2_move_plans_between_datasets` does for fine-tuning.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from petlesion.cohort.layout import PET_CHANNEL, Fold
+from petlesion.errors import CohortError, ExperimentError
+from petlesion.experiments import Experiment
+from petlesion.model.training_cases import seen_cases
+from petlesion.training.checkpoint import Checkpoint, load_checkpoint
+from petlesion.training.jsonfile import Json
+from petlesion.training.nnunet import CONFIGURATION
+from petlesion.training.planning import BY_COHORT, NORMALIZATION_KEYS
+
+_ORDER_OF_AXES = ("transpose_forward", "transpose_backward")
+_RESAMPLING = (
+    "spacing",
+    "resampling_fn_data",
+    "resampling_fn_data_kwargs",
+    "resampling_fn_seg",
+    "resampling_fn_seg_kwargs",
+    "resampling_fn_probabilities",
+    "resampling_fn_probabilities_kwargs",
+)
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """A checkpoint to start from."""
+
+    path: Path
+    checkpoint: Checkpoint
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> InitialWeights | None:
+        """Those that an experiment names, if it does. Raises CohortError for a file that holds none."""
+        if experiment.initial_weights is None:
+            return None
+        path = Path(experiment.initial_weights)
+        return cls(path, load_checkpoint(path, torch.device("cpu")))
+
+    @property
+    def network_weights(self) -> dict[str, Any]:
+        """The weights by name."""
+        weights: dict[str, Any] = self.checkpoint["network_weights"]
+        return weights
+
+    @property
+    def plan(self) -> Json:
+        """The plan that they were trained with, of the channels that they see."""
+        plan: Json = self.checkpoint["init_args"]["plans"]
+        return plan
+
+    def places(self, dataset_json: Mapping[str, Any]) -> list[int | None]:
+        """Where each channel of a dataset.json is among those of the weights; None for one they never saw."""
+        theirs = {name: int(place) for place, name in self._dataset_json["channel_names"].items()}
+        ours = dataset_json["channel_names"]
+        return [theirs.get(ours[str(place)]) for place in range(len(ours))]
+
+    def channels(self, dataset_json: Mapping[str, Any]) -> list[int]:
+        """As `places`; raises ExperimentError for a channel that they never saw."""
+        places = self.places(dataset_json)
+        names = dataset_json["channel_names"]
+        if missing := sorted(names[str(place)] for place, theirs in enumerate(places) if theirs is None):
+            raise ExperimentError(
+                f"{self.path} was trained without {', '.join(missing)}, which this run sees; "
+                "start from a network whose input holds this run's"
+            )
+        return [place for place in places if place is not None]
+
+    def seen(self, fold: Fold) -> frozenset[str]:
+        """The cases that they were trained on, as far as that was kept.
+
+        Raises CohortError if a case that the fold holds out is among them.
+        """
+        seen = seen_cases(self.path.parent)
+        if seen is None:
+            return frozenset()
+        held_out = seen.intersection(fold.validation)
+        if held_out:
+            raise CohortError(
+                f"{self.path} was trained on {len(held_out)} of the cases that this fold holds out; "
+                "start from weights that have not seen them"
+            )
+        return seen
+
+    def take_plan_over(self, plan: Json, dataset_json: Mapping[str, Any]) -> Json:
+        """A cohort's plan with the spacing, axes, intensities and stages that the weights were trained with.
+
+        What they do not say of a channel that they never saw stays the cohort's. Where arrays come out
+        otherwise than by the cohort's own plan, their identifier says so. Raises ExperimentError if they saw
+        PET in another normalisation.
+        """
+        taken = copy.deepcopy(plan)
+        configuration, theirs = (each["configurations"][CONFIGURATION] for each in (taken, self.plan))
+        taken.update({key: self.plan[key] for key in _ORDER_OF_AXES})
+        configuration.update({key: theirs[key] for key in (*_RESAMPLING, "patch_size", "architecture")})
+        for channel, place in enumerate(self.places(dataset_json)):
+            if place is not None:
+                self._take_normalization_over(taken, channel, place)
+        self._check_pet(plan, taken)
+        if _of_arrays(taken) != _of_arrays(plan):
+            configuration["data_identifier"] += f"_as-{_digest(_of_arrays(taken))}"
+        return copy.deepcopy(taken)
+
+    @property
+    def _dataset_json(self) -> Json:
+        dataset_json: Json = self.checkpoint["init_args"]["dataset_json"]
+        return dataset_json
+
+    def _take_normalization_over(self, plan: Json, channel: int, place: int) -> None:
+        ours, theirs = (each["configurations"][CONFIGURATION] for each in (plan, self.plan))
+        for key in NORMALIZATION_KEYS:
+            ours[key][channel] = theirs[key][place]
+        intensities = self.plan["foreground_intensity_properties_per_channel"][str(place)]
+        plan["foreground_intensity_properties_per_channel"][str(channel)] = intensities
+
+    def _check_pet(self, wanted: Json, taken: Json) -> None:
+        wanted_scheme, scheme = (
+            plan["configurations"][CONFIGURATION]["normalization_schemes"][PET_CHANNEL]
+            for plan in (wanted, taken)
+        )
+        if scheme != wanted_scheme:
+            name = "cohort" if scheme == BY_COHORT else "study"
+            raise ExperimentError(
+                f"{self.path} was trained with pet_normalization={name}; set it for this run too"
+            )
+
+
+def _of_arrays(plan: Json) -> Json:
+    """What of a plan decides how preprocessed arrays come out."""
+    configuration = plan["configurations"][CONFIGURATION]
+    return {
+        **{key: configuration[key] for key in (*_RESAMPLING, *NORMALIZATION_KEYS)},
+        **{key: plan[key] for key in (*_ORDER_OF_AXES, "foreground_intensity_properties_per_channel")},
+    }
+
+
+def _digest(settings: Json) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
