@@ -314,13 +314,13 @@ _QUICK = Experiment(
 # weights that have seen simulated bodies for longer: box/train.sh.
 _BOX = Experiment(
     name="box",
-    epochs=9,
-    iterations=100,
-    patch_size=(48, 40, 40),
+    epochs=8,
+    iterations=50,
+    patch_size=(56, 56, 96),
     base_features=16,
     max_features=96,
     optimizer="adamw",
-    learning_rate=1e-3,
+    learning_rate=5e-4,
     oversampled_cases="with_lesions",
     sampling="sources",
     background="uptake",

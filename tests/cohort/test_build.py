@@ -132,8 +132,8 @@ def test_nnunet_s_channels_go_by_name_and_autopet_s_patients_by_case(tmp_path: P
     root = nnunet_tree(tmp_path / "Dataset200_X", ("fdg_aa11_20030101", "fdg_aa11_20040101", "other"))
     cohort = build(create_cohort(tmp_path / "c"), parse_source(f"nnunet:public={root}"))
     assert [(case.patient_id, case.source) for case in cohort.cases] == [
-        ("fdg_aa11", "public"),
-        ("fdg_aa11", "public"),
+        ("PETCT_aa11", "public"),
+        ("PETCT_aa11", "public"),
         ("other", "public"),
     ]
     read, expected = cohort.read_study("other"), small_study(2)

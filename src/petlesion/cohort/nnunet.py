@@ -1,7 +1,8 @@
 """Importer of an nnU-Net raw dataset with a CT and a PET channel and one foreground label, or of a cohort.
 
 A cohort's cases keep their patients and sources. In any other dataset each case is a patient, except that
-autoPET's case names (`fdg_<patient>_<date>`) tell the patient.
+autoPET's case names (`fdg_<patient>_<date>`) tell the patient, under the name that the collection
+FDG-PET-CT-Lesions has for it (`PETCT_<patient>`), so that both copies of a study stay together.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from petlesion.volume import Study
 
 _CT_NAMES = ("ct", "ctres")
 _PET_NAMES = ("pet", "pt", "suv")
-_AUTOPET_PATIENT = re.compile(r"((?:fdg|psma|PETCT)_[0-9a-zA-Z]+)_.+")
+_AUTOPET_PATIENT = re.compile(r"(fdg|psma|PETCT)(_[0-9a-zA-Z]+)_.+")
+_NAME_IN_COLLECTION = {"fdg": "PETCT"}
 
 
 def find_entries(root: Path) -> list[Entry]:
@@ -51,7 +53,7 @@ def _read(root: Path, case: str, ct_channel: int, pet_channel: int) -> Study:
 
 def _patient(case: str) -> str:
     match = _AUTOPET_PATIENT.fullmatch(case)
-    return match[1] if match else case
+    return _NAME_IN_COLLECTION.get(match[1], match[1]) + match[2] if match else case
 
 
 def _channels(path: Path) -> tuple[int, int]:
