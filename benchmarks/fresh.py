@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from petlesion.cohort.layout import Cohort, create_cohort, write_index
-from petlesion.cohort.parallel import add_in_parallel
+from petlesion.cohort.parallel import add_all
 from petlesion.cohort.sources import Entry
 from petlesion.cohort.split import SplitSettings, split_cohort
 from petlesion.errors import UsageError
@@ -36,12 +36,7 @@ class Simulated:
 
     def make(self, folder: Path, entries: Sequence[Entry]) -> Cohort:
         """Make what of a cohort is missing; the first case that cannot be made ends it."""
-        cohort = create_cohort(folder)
-        for outcome in add_in_parallel(cohort, entries, self.workers):
-            if outcome.problem is not None:
-                raise outcome.problem
-            cohort = outcome.cohort
-        return cohort
+        return add_all(create_cohort(folder), entries, self.workers)
 
     def test_set(self, folder: Path, count: int) -> Cohort:
         """A cohort of test cases alone."""

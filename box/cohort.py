@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from petlesion.cli.console import progress
 from petlesion.cohort.layout import Cohort, create_cohort
-from petlesion.cohort.parallel import add_in_parallel
+from petlesion.cohort.parallel import add_all
 from petlesion.cohort.recut import recut, shift_ct
 from petlesion.cohort.sources import Entry
 from petlesion.cohort.split import SplitSettings, split_cohort
@@ -76,13 +77,8 @@ def cut_anew(source: StudySource, entropy: tuple[int, ...]) -> Study:
 
 def make_cohort(folder: Path, entries: Sequence[Entry], folds: int, workers: int) -> Cohort:
     """Make what of the cohort is missing, and split it; the first case that cannot be made ends it."""
-    cohort = create_cohort(folder)
-    for done, outcome in enumerate(add_in_parallel(cohort, entries, workers), 1):
-        if outcome.problem is not None:
-            raise outcome.problem
-        cohort = outcome.cohort
-        print(f"\r{folder.name}: {done} of {len(entries)}", end="", flush=True)
-    print()
+    with progress(folder.name, len(entries)) as advance:
+        cohort = add_all(create_cohort(folder), entries, workers, advance)
     return split_cohort(cohort, SplitSettings(test_share=0.0, folds=folds, seed=0))
 
 

@@ -6,18 +6,14 @@ import pytest
 
 from petlesion.cohort.build import Source, find_entries, parse_source
 from petlesion.cohort.layout import Cohort, create_cohort
-from petlesion.cohort.parallel import add_in_parallel
+from petlesion.cohort.parallel import add_all, add_in_parallel
 from petlesion.errors import CohortError, FormatError, StudyError, UsageError, ValueRangeError
 from petlesion.io.nifti import write_volume
 from tests.cohort.trees import doubled, hecktor_tree, nnunet_tree, small_cohort, small_study, write_study
 
 
 def build(cohort: Cohort, *sources: Source) -> Cohort:
-    for outcome in add_in_parallel(cohort, find_entries(sources, cohort), workers=1):
-        if outcome.problem is not None:
-            raise outcome.problem
-        cohort = outcome.cohort
-    return cohort
+    return add_all(cohort, find_entries(sources, cohort), workers=1)
 
 
 def test_a_folder_of_studies(tmp_path: Path) -> None:

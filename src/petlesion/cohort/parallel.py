@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -51,6 +51,18 @@ def add_in_parallel(cohort: Cohort, entries: Sequence[Entry], workers: int) -> I
                 yield Outcome(entry, cohort, problem)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def add_all(
+    cohort: Cohort, entries: Sequence[Entry], workers: int, advance: Callable[[], None] = lambda: None
+) -> Cohort:
+    """Make all entries into cases, calling `advance` after each; the first that cannot be made is raised."""
+    for outcome in add_in_parallel(cohort, entries, workers):
+        if outcome.problem is not None:
+            raise outcome.problem
+        cohort = outcome.cohort
+        advance()
+    return cohort
 
 
 def _pool(workers: int) -> Executor:
