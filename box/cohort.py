@@ -6,8 +6,8 @@ Writes into the folder
   Dataset010_Simulated   simulated whole bodies on a grid of 4 mm, to begin with
   Dataset011_Box         others (source "simulated"), and each real study as it is and cut anew several
                          times, its CT then a little out of place (source "real"), in five folds
-All cases of a patient stay together, and none is in both. A run that was interrupted goes on where it
-stopped.
+with organ masks of what is simulated. All cases of a patient stay together, and none is in both. A run that
+was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ import numpy as np
 
 from petlesion.cli.console import progress
 from petlesion.cohort.layout import Cohort, create_cohort
+from petlesion.cohort.organs import write_organ_names, write_organs
 from petlesion.cohort.parallel import add_all
 from petlesion.cohort.recut import recut, shift_ct
 from petlesion.cohort.sources import Entry
 from petlesion.cohort.split import SplitSettings, split_cohort
 from petlesion.intake import StudySource, find_studies, read_source, to_study
-from petlesion.simulation import SimulationSettings, simulate
-from petlesion.simulation.study import study_name, study_seed
+from petlesion.simulation import SimulationSettings
+from petlesion.simulation.organ_labels import ORGANS, label_organs
+from petlesion.simulation.study import simulate_in_full, study_name, study_seed
 from petlesion.volume import Study
 
 SEED = 61
@@ -53,7 +55,7 @@ def real_entries(studies: Path) -> Iterator[Entry]:
             yield Entry(f"{name}_recut{copy + 1}", name, make, "real")
 
 
-def simulated_entries(numbers: tuple[range, range], organs: Path | None) -> Iterator[Entry]:
+def simulated_entries(cohort: Cohort, numbers: tuple[range, range], organs: Path | None) -> Iterator[Entry]:
     """Studies to be simulated, those around real organ masks only where masks are at hand."""
     plain = SimulationSettings(SPACING_MM, field_of_view_mm=FIELD_OF_VIEW_MM)
     kinds = [(numbers[0], plain)]
@@ -61,7 +63,15 @@ def simulated_entries(numbers: tuple[range, range], organs: Path | None) -> Iter
         kinds.append((numbers[1], replace(plain, organs=organs)))
     for some, settings in kinds:
         for seed in (study_seed(SEED, number) for number in some):
-            yield Entry(study_name(seed), study_name(seed), partial(simulate, seed, settings), "simulated")
+            name = study_name(seed)
+            yield Entry(name, name, partial(simulate_with_organs, cohort, seed, settings), "simulated")
+
+
+def simulate_with_organs(cohort: Cohort, seed: int, settings: SimulationSettings) -> Study:
+    """Simulate a study, and put its organ mask beside the cohort's cases."""
+    simulation = simulate_in_full(seed, settings)
+    write_organs(cohort, study_name(seed), label_organs(simulation.tissue))
+    return simulation.study
 
 
 def read(source: StudySource) -> Study:
@@ -75,10 +85,11 @@ def cut_anew(source: StudySource, entropy: tuple[int, ...]) -> Study:
     return shift_ct(recut(read(source), rng), rng, MOST_SHIFT_MM)
 
 
-def make_cohort(folder: Path, entries: Sequence[Entry], folds: int, workers: int) -> Cohort:
+def make_cohort(cohort: Cohort, entries: Sequence[Entry], folds: int, workers: int) -> Cohort:
     """Make what of the cohort is missing, and split it; the first case that cannot be made ends it."""
-    with progress(folder.name, len(entries)) as advance:
-        cohort = add_all(create_cohort(folder), entries, workers, advance)
+    write_organ_names(cohort, tuple(ORGANS))
+    with progress(cohort.name, len(entries)) as advance:
+        cohort = add_all(cohort, entries, workers, advance)
     return split_cohort(cohort, SplitSettings(test_share=0.0, folds=folds, seed=0))
 
 
@@ -92,10 +103,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     out, workers = arguments.out, arguments.workers
-    bodies = list(simulated_entries(TO_BEGIN_WITH, arguments.organs))
-    make_cohort(out / "Dataset010_Simulated", bodies, FOLDS_OF_SIMULATED, workers)
-    both = [*real_entries(arguments.studies), *simulated_entries(BESIDE_REAL, arguments.organs)]
-    make_cohort(out / "Dataset011_Box", both, FOLDS, workers)
+    bodies, both = (create_cohort(out / name) for name in ("Dataset010_Simulated", "Dataset011_Box"))
+    entries = list(simulated_entries(bodies, TO_BEGIN_WITH, arguments.organs))
+    make_cohort(bodies, entries, FOLDS_OF_SIMULATED, workers)
+    entries = [
+        *real_entries(arguments.studies),
+        *simulated_entries(both, BESIDE_REAL, arguments.organs),
+    ]
+    make_cohort(both, entries, FOLDS, workers)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Trains the models in the box: box/train.sh BIN DATA WORK. Goes on where an earlier run stopped.
 #
-# Simulated bodies first, near, farther and wide; then each fold, with the real studies. See box/README.md.
+# Simulated bodies first, near, farther, wide and with their organs; then each fold, with the real studies.
+# See box/README.md.
 set -eu
 bin=$1 data=$2 work=$3
 bodies=$work/Dataset010_Simulated

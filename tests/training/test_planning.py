@@ -14,7 +14,7 @@ from petlesion.errors import CohortError, ExperimentError, FormatError
 from petlesion.experiments import EXPERIMENTS, Experiment, find_experiment, with_settings
 from petlesion.training.planning import (
     build_network,
-    normalise_pet,
+    plan_arrays,
     plan_experiment,
     plan_fingerprint,
     select_input,
@@ -199,7 +199,7 @@ def test_one_input_has_a_plan_and_dataset_of_its_own(name: str, channel: int, wh
 
 def test_pet_normalised_by_the_cohort_is_preprocessed_apart(whole_body_plan: Json) -> None:
     experiment = with_settings(find_experiment("b"), ["pet_normalization=cohort"])
-    plan = normalise_pet(whole_body_plan, experiment)
+    plan = plan_arrays(whole_body_plan, experiment)
     configuration = plan["configurations"]["3d_fullres"]
     assert configuration["normalization_schemes"] == ["CTNormalization", "CTNormalization"]
     # Organs differ below the uptake of lesions, so nothing is clipped there.

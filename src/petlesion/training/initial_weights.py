@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from petlesion.cohort.layout import PET_CHANNEL, Fold
 from petlesion.errors import CohortError, ExperimentError
@@ -26,6 +27,7 @@ from petlesion.training.jsonfile import Json
 from petlesion.training.nnunet import CONFIGURATION
 from petlesion.training.planning import BY_COHORT, NORMALIZATION_KEYS
 
+_OUTPUTS = ".seg_layers."
 _ORDER_OF_AXES = ("transpose_forward", "transpose_backward")
 _RESAMPLING = (
     "spacing",
@@ -54,12 +56,6 @@ class InitialWeights:
         return cls(path, load_checkpoint(path, torch.device("cpu")))
 
     @property
-    def network_weights(self) -> dict[str, Any]:
-        """The weights by name."""
-        weights: dict[str, Any] = self.checkpoint["network_weights"]
-        return weights
-
-    @property
     def plan(self) -> Json:
         """The plan that they were trained with, of the channels that they see."""
         plan: Json = self.checkpoint["init_args"]["plans"]
@@ -71,16 +67,25 @@ class InitialWeights:
         ours = dataset_json["channel_names"]
         return [theirs.get(ours[str(place)]) for place in range(len(ours))]
 
-    def channels(self, dataset_json: Mapping[str, Any]) -> list[int]:
-        """As `places`; raises ExperimentError for a channel that they never saw."""
-        places = self.places(dataset_json)
-        names = dataset_json["channel_names"]
-        if missing := sorted(names[str(place)] for place, theirs in enumerate(places) if theirs is None):
-            raise ExperimentError(
-                f"{self.path} was trained without {', '.join(missing)}, which this run sees; "
-                "start from a network whose input holds this run's"
-            )
-        return [place for place in places if place is not None]
+    def weights_for(self, network: nn.Module, dataset_json: Mapping[str, Any]) -> dict[str, Any]:
+        """The weights by name, fitted to a network of other channels or labels.
+
+        Of the first convolution the filters of the network's own channels are taken, and of its outputs those
+        of the labels that both tell apart; other labels stay as the network has them. Raises ExperimentError
+        for a channel that the weights never saw.
+        """
+        channels = self._channels(dataset_json)
+        labels = {int(value): name for name, value in dataset_json["labels"].items()}
+        rows = {value: self._dataset_json["labels"].get(name) for value, name in labels.items()}
+        first = next(network.parameters())
+        fitted: dict[str, Any] = dict(self.checkpoint["network_weights"])
+        # nnU-Net's networks list the first convolution under several names.
+        for name, own in network.state_dict(keep_vars=True).items():
+            if name in fitted and own is first:
+                fitted[name] = fitted[name][:, channels]
+            elif name in fitted and _OUTPUTS in name and own.shape[1:] == fitted[name].shape[1:]:
+                fitted[name] = _with_rows(own, fitted[name], rows)
+        return fitted
 
     def seen(self, fold: Fold) -> frozenset[str]:
         """The cases that they were trained on, as far as that was kept.
@@ -117,6 +122,16 @@ class InitialWeights:
             configuration["data_identifier"] += f"_as-{_digest(_of_arrays(taken))}"
         return copy.deepcopy(taken)
 
+    def _channels(self, dataset_json: Mapping[str, Any]) -> list[int]:
+        places = self.places(dataset_json)
+        names = dataset_json["channel_names"]
+        if missing := sorted(names[str(place)] for place, theirs in enumerate(places) if theirs is None):
+            raise ExperimentError(
+                f"{self.path} was trained without {', '.join(missing)}, which this run sees; "
+                "start from a network whose input holds this run's"
+            )
+        return [place for place in places if place is not None]
+
     @property
     def _dataset_json(self) -> Json:
         dataset_json: Json = self.checkpoint["init_args"]["dataset_json"]
@@ -139,6 +154,15 @@ class InitialWeights:
             raise ExperimentError(
                 f"{self.path} was trained with pet_normalization={name}; set it for this run too"
             )
+
+
+def _with_rows(own: torch.Tensor, theirs: torch.Tensor, rows: Mapping[int, int | None]) -> torch.Tensor:
+    """A copy of `own` whose rows are those of `theirs` where `rows` names one."""
+    result = own.detach().clone()
+    for row, source in rows.items():
+        if source is not None:
+            result[row] = theirs[source]
+    return result
 
 
 def _of_arrays(plan: Json) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,13 +11,15 @@ from torch import nn
 
 from petlesion.errors import ExperimentError
 from petlesion.experiments import Experiment
+from petlesion.training.initial_weights import InitialWeights
+from petlesion.training.jsonfile import Json
+from petlesion.training.labels import LESION
 from petlesion.training.precision import Computation, Outputs, prepare_network
 from petlesion.training.sampling import Batch
 
 _WEIGHT_DECAY = {"sgd": 3e-5, "adamw": 1e-2}
 _MOMENTUM = 0.99
 _LARGEST_GRADIENT_NORM = 12
-_LESION = 1
 
 
 def build_optimizer(network: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
@@ -76,8 +78,8 @@ class Learner:
     def validation_step(self, batch: Batch) -> tuple[float, tuple[int, int, int]]:
         """The loss, and how many voxels are lesion in both, in the prediction only, in the reference only."""
         outputs, targets = self._forward(batch, self.network)
-        predicted = outputs[0].argmax(1) == _LESION
-        reference = targets[0][:, 0] == _LESION
+        predicted = outputs[0].argmax(1) == LESION
+        reference = targets[0][:, 0] == LESION
         both = int((predicted & reference).sum())
         overlap = (both, int(predicted.sum()) - both, int(reference.sum()) - both)
         return float(self._loss_of(outputs, targets)), overlap
@@ -92,22 +94,17 @@ class Learner:
             "grad_scaler_state": self._scaler.state_dict(),
         }
 
-    def start_from(self, weights: dict[str, Any], channels: Sequence[int], origin: str) -> None:
-        """Take over the weights of another network, of its first convolution the filters of some channels.
+    def start_from(self, initial: InitialWeights, dataset_json: Json) -> None:
+        """Take over the weights of another network, as far as this one's channels and labels were theirs.
 
-        `channels` are those of the other network that this one sees, in this one's order. Raises
-        ExperimentError unless the shape is the same otherwise.
+        Raises ExperimentError unless the shape is the same otherwise.
         """
-        first = next(self.network.parameters())
-        # nnU-Net's networks list the first convolution under several names.
-        names = {name for name, own in self.network.state_dict(keep_vars=True).items() if own is first}
-        chosen = {name: weights[name][:, list(channels)] for name in names & set(weights)}
         try:
-            self.network.load_state_dict({**weights, **chosen})
+            self.network.load_state_dict(initial.weights_for(self.network, dataset_json))
         except RuntimeError as error:
             raise ExperimentError(
-                f"{origin} holds the weights of another network; train it with this run's input, patch and "
-                "features"
+                f"{initial.path} holds the weights of another network; train it with this run's input, patch "
+                "and features"
             ) from error
 
     def restore(self, checkpoint: dict[str, Any]) -> None:

@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from petlesion.experiments import Experiment
 from petlesion.training.centres import Centres
+from petlesion.training.labels import LESION
 from petlesion.training.processes import begin_worker
 
 Batch = dict[str, Any]
-_LESION = 1
 # What nnU-Net would take for a label, of voxels with high uptake.
 _UPTAKE = "uptake"
 # Of the patches that are not on a lesion, the share that is centred on such a voxel; the others keep the
@@ -50,7 +50,8 @@ class SelectedChannels(nnUNetDatasetBlosc2):  # type: ignore[misc]
     """Preprocessed cases of which only some channels are seen.
 
     Where there are `centres`, oversampled patches are centred on those voxels in place of the lesions'; where
-    there is `uptake`, most of the others are centred on its voxels.
+    there is `uptake`, most of the others are centred on its voxels. Organs that are learnt too are never
+    oversampled.
     """
 
     centres: Centres | None = None
@@ -65,12 +66,13 @@ class SelectedChannels(nnUNetDatasetBlosc2):  # type: ignore[misc]
         data, reference, previous, properties = super().load_case(identifier)
         if self.channels != tuple(range(data.shape[0])):
             data = _ChannelView(data, self.channels)
-        if self.centres is not None:
-            properties = {**properties, "class_locations": {_LESION: self.centres.read(identifier)}}
+        lesions = properties["class_locations"].get(LESION, ())
+        locations: dict[Any, Any] = {
+            LESION: lesions if self.centres is None else self.centres.read(identifier)
+        }
         if self.uptake is not None:
-            locations = {**properties["class_locations"], _UPTAKE: self.uptake.read(identifier)}
-            properties = {**properties, "class_locations": locations}
-        return data, reference, previous, properties
+            locations[_UPTAKE] = self.uptake.read(identifier)
+        return data, reference, previous, {**properties, "class_locations": locations}
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,14 @@ from petlesion.training.checkpoint import (
     save_checkpoint,
 )
 from petlesion.training.initial_weights import InitialWeights
-from petlesion.training.jsonfile import read_json
 from petlesion.training.learner import Learner
 from petlesion.training.losses import build_loss
 from petlesion.training.nnunet import CONFIGURATION
 from petlesion.training.planning import (
     INPUT_CHANNELS,
     build_network,
-    normalise_pet,
+    dataset_json_of,
+    plan_arrays,
     plan_experiment,
     select_input,
 )
@@ -151,19 +151,21 @@ def prepare_run(
     processes = options.processes or available_cores()
     prepared = PreprocessedCohort.at(cohort, options.preprocessed or results / "preprocessed")
     with prepared.lock():
-        plan = normalise_pet(prepared.plan(processes), experiment)
-    stored = read_json(cohort.folder / "dataset.json")
+        plan = plan_arrays(prepared.plan(processes), experiment)
+    dataset_json = dataset_json_of(cohort, experiment)
     if (initial := InitialWeights.of(experiment)) is not None:
-        plan = initial.take_plan_over(plan, stored)
+        plan = initial.take_plan_over(plan, dataset_json)
     plan = plan_experiment(plan, experiment)
     run = Run(
-        run_folder(results, cohort.name, experiment), experiment, *select_input(plan, stored, experiment)
+        run_folder(results, cohort.name, experiment),
+        experiment,
+        *select_input(plan, dataset_json, experiment),
     )
     run.write()
     with prepared.lock():
         if missing := len(prepared.missing_cases(plan)):
             with options.progress("preprocessing", missing) as advance:
-                prepared.preprocess(plan, processes, advance)
+                prepared.preprocess(plan, processes, advance, organs=experiment.organs)
     return run, prepared.data_folder(plan)
 
 
@@ -248,6 +250,7 @@ class _Training:
             experiment.loss,
             batch_dice=configuration.batch_dice,
             outputs=len(configuration.pool_op_kernel_sizes) - 1,
+            labels=len(run.dataset_json["labels"]),
         )
         self.learner = Learner(network, loss, experiment, computation, say)
         self.progress = ProgressFile(self.folder / PROGRESS_NAME)
@@ -268,8 +271,7 @@ class _Training:
             restore_random_states(checkpoint["random_states"], self.device)
             self.records = checkpoint[RECORDS]
         elif (initial := InitialWeights.of(self.run.experiment)) is not None:
-            channels = initial.channels(self.run.dataset_json)
-            self.learner.start_from(initial.network_weights, channels, str(initial.path))
+            self.learner.start_from(initial, self.run.dataset_json)
         self.progress.rewrite(self.records)
 
     def finish(self, batches: Batches, options: TrainingOptions) -> None:
