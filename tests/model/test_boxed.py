@@ -13,7 +13,7 @@ from petlesion.model.plan import CT
 from petlesion.model.training_cases import read_training_cases
 from tests.conftest import REPOSITORY
 
-_MOST_BYTES = 12e6
+_MOST_BYTES, _MOST_BYTES_TOGETHER = 12e6, 20e6
 
 
 @pytest.fixture(params=KINDS.values())
@@ -28,6 +28,11 @@ def test_a_bundle_is_small_and_fits_its_studies(bundle: Bundle) -> None:
     assert sum(file.stat().st_size for file in bundle.path.iterdir()) <= _MOST_BYTES
     needs_ct = any(CT in member.plan.channels for member in bundle.members)
     assert needs_ct == (bundle.path.name == "ct-pet")
+
+
+def test_all_bundles_together_are_small() -> None:
+    sizes = [file.stat().st_size for folder in boxed_bundles().values() for file in folder.iterdir()]
+    assert sum(sizes) <= _MOST_BYTES_TOGETHER
 
 
 def test_a_bundle_names_its_sources_and_knows_what_it_saw(bundle: Bundle) -> None:
