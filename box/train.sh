@@ -28,4 +28,4 @@ for experiment in box box-pet; do
     begin wide "$experiment" --set epochs=52 --set iterations=50 --set "initial_weights=$(weights far box)"
 done
 train "$both" -e box -o "$work/results" --set "initial_weights=$(weights wide box)"
-train "$both" -e box-pet -f 0,1,2 -o "$work/results" --set "initial_weights=$(weights wide box-pet)"
+train "$both" -e box-pet -f 0 -o "$work/results" --set "initial_weights=$(weights wide box-pet)"
