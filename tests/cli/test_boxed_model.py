@@ -74,6 +74,6 @@ def test_an_installation_without_a_model_says_so(
 def test_info_without_a_bundle_prints_the_card_of_the_box() -> None:
     result = CliRunner().invoke(app, ["model", "info"])
     assert result.exit_code == 0
-    assert result.stdout.startswith("# The model in the box\n\n**For research use only.**")
+    assert result.stdout.startswith("# The models in the box\n\n**For research use only.**")
     listed = json.loads(CliRunner().invoke(app, ["model", "info", "--json"]).stdout)
     assert set(listed) == set(boxed.boxed_bundles())

@@ -1,11 +1,14 @@
 """A tiny cohort and runs on it, made once for all tests of this folder."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from petlesion.cohort.layout import Cohort, Fold, add_study, create_cohort, write_folds
 from petlesion.experiments import Experiment, find_experiment, with_settings
+from petlesion.training import trainer
+from petlesion.training.trainer import TrainingOptions
 from tests.conftest import make_phantom
 
 CASES = 5
@@ -42,3 +45,16 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 def preprocessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where all runs share what is preprocessed."""
     return tmp_path_factory.mktemp("preprocessed")
+
+
+@pytest.fixture(scope="session")
+def options(preprocessed: Path) -> TrainingOptions:
+    return TrainingOptions(device="cpu", preprocessed=preprocessed, processes=1)
+
+
+@pytest.fixture(scope="module")
+def draw_in_this_process() -> Iterator[None]:
+    """A batch is the same whichever process draws it, and starting one takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "_worker_count", lambda cuda: 0)
+        yield

@@ -10,7 +10,6 @@ import torch
 
 from petlesion.cohort.layout import Cohort, Fold, add_study, create_cohort, write_folds
 from petlesion.errors import CohortError, ExperimentError
-from petlesion.training import trainer
 from petlesion.training.sampling import SelectedChannels
 from petlesion.training.trainer import TrainingOptions, prepare_run, train
 from tests.conftest import make_phantom
@@ -19,24 +18,19 @@ from tests.training.conftest import tiny
 BARELY = ("epochs=1", "iterations=1", "learning_rate=1e-9")
 
 
-@pytest.fixture(autouse=True)
-def _draw_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch is the same whichever process draws it, and starting one takes seconds."""
-    monkeypatch.setattr(trainer, "_worker_count", lambda cuda: 0)
+pytestmark = pytest.mark.usefixtures("draw_in_this_process")
 
 
 @pytest.fixture(scope="module")
-def options(preprocessed: Path) -> TrainingOptions:
-    return TrainingOptions(device="cpu", preprocessed=preprocessed, processes=1)
-
-
-@pytest.fixture(scope="module")
-def finished(cohort: Cohort, options: TrainingOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(
+    cohort: Cohort,
+    options: TrainingOptions,
+    draw_in_this_process: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """The folder of a fold whose weights others start from."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_worker_count", lambda cuda: 0)
-        short = tiny("epochs=1", "iterations=2")
-        return train(cohort, short, 0, tmp_path_factory.mktemp("results"), options)
+    short = tiny("epochs=1", "iterations=2")
+    return train(cohort, short, 0, tmp_path_factory.mktemp("results"), options)
 
 
 def test_training_starts_from_initial_weights(

@@ -12,7 +12,6 @@ from petlesion.cohort.organs import write_organ_names, write_organs
 from petlesion.errors import CohortError
 from petlesion.inference.predict import load_model, predict
 from petlesion.io.nifti import read_volume
-from petlesion.training import trainer
 from petlesion.training.labels import write_labels_with_organs
 from petlesion.training.trainer import TrainingOptions, train
 from petlesion.volume import Volume
@@ -21,10 +20,7 @@ from tests.training.conftest import make_cohort, tiny
 ORGANS = ("liver", "brain")
 
 
-@pytest.fixture(autouse=True)
-def _draw_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch is the same whichever process draws it, and starting one takes seconds."""
-    monkeypatch.setattr(trainer, "_worker_count", lambda cuda: 0)
+pytestmark = pytest.mark.usefixtures("draw_in_this_process")
 
 
 @pytest.fixture(scope="module")

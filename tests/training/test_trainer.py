@@ -32,23 +32,18 @@ ALL_FILES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _draw_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch is the same whichever process draws it, and starting one takes seconds."""
-    monkeypatch.setattr(trainer, "_worker_count", lambda cuda: 0)
+pytestmark = pytest.mark.usefixtures("draw_in_this_process")
 
 
 @pytest.fixture(scope="module")
-def options(preprocessed: Path) -> TrainingOptions:
-    return TrainingOptions(device="cpu", preprocessed=preprocessed, processes=1)
-
-
-@pytest.fixture(scope="module")
-def finished(cohort: Cohort, options: TrainingOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(
+    cohort: Cohort,
+    options: TrainingOptions,
+    draw_in_this_process: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """The folder of a fold that was trained without a break."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_worker_count", lambda cuda: 0)
-        return train(cohort, tiny(), 0, tmp_path_factory.mktemp("results"), options)
+    return train(cohort, tiny(), 0, tmp_path_factory.mktemp("results"), options)
 
 
 def progress(fold_folder: Path) -> list[dict[str, Any]]:

@@ -31,24 +31,20 @@ AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 UNSURE = {"case2": {(12, 20, 12): 0.5}, "case3": {(16, 14, 20): 0.5, (22, 30, 17): 0.1}}
 
 
-@pytest.fixture(autouse=True)
-def _draw_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "_worker_count", lambda cuda: 0)
+pytestmark = pytest.mark.usefixtures("draw_in_this_process")
 
 
 @pytest.fixture(scope="module")
-def options(preprocessed: Path) -> TrainingOptions:
-    return TrainingOptions(device="cpu", preprocessed=preprocessed, processes=1)
-
-
-@pytest.fixture(scope="module")
-def earlier_run(cohort: Cohort, options: TrainingOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def earlier_run(
+    cohort: Cohort,
+    options: TrainingOptions,
+    draw_in_this_process: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """A run of both folds, with held-out probabilities by hand: right but for the voxels of UNSURE."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_worker_count", lambda cuda: 0)
-        results = tmp_path_factory.mktemp("earlier")
-        for fold in (0, 1):
-            run = train(cohort, tiny("epochs=1", "iterations=1"), fold, results, options).parent
+    results = tmp_path_factory.mktemp("earlier")
+    for fold in (0, 1):
+        run = train(cohort, tiny("epochs=1", "iterations=1"), fold, results, options).parent
     for case in cohort.training_cases:
         reference = read_mask(cohort.label_path(case.case_id))
         probability = reference.array.astype(np.float32)
