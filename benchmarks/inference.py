@@ -1,6 +1,6 @@
 """Stock nnU-Net's predictor beside petlesion, on the same weights and the same study, one after the other.
 
-    python benchmarks/inference.py [--small] [--model FOLDER] [--full-tiles] [--turns 3]
+    python benchmarks/inference.py [--small] [--model FOLDER] [--full-tiles] [--turns 3] [--device cpu]
 
 The network is the paper's (128³ patches, 32 … 320 features, one fold, no mirroring) and the study a simulated
 whole body on 400 × 400 × 326 voxels. --model takes a trained network in its place: the first fold of a run
@@ -10,7 +10,8 @@ one voxel in 200 of a patch a lesion: the hard case for agreement, as trained we
 near to 0.5. Each way runs in a process of its own; times are from images in memory to a mask, networks
 loaded. --small makes study and network small and takes two minutes. --turns lets the networks alone take
 turns on so many patches in one process, on one thread each, and prints the processor's seconds of each patch
-and of all tiles: what to expect where other programs disturb the clock.
+and of all tiles: what to expect where other programs disturb the clock. --device cuda runs both on a GPU,
+petlesion from the model folder, since a bundle's networks run on the processor alone.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Task:
     folder: Path
     model: Path
     fold: str
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def stock(task: Task, precision: str) -> Outcome:
 
     study = read_study(task.folder)
     before = time.perf_counter()
-    predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=True)
+    predictor = nnUNetPredictor(use_mirroring=False, device=torch.device(task.device), allow_tqdm=True)
     predictor.initialize_from_trained_model_folder(str(task.model), (task.fold,))
     loading = time.perf_counter() - before
     images = {"CT": study.ct, "PET": study.pet}
@@ -101,7 +103,10 @@ def petlesion(task: Task, precision: str, tiles: str = "body") -> Outcome:
 
     study = read_study(task.folder)
     before = time.perf_counter()
-    model = load_model(task.folder / "bundle", precision=precision)
+    if task.device == "cpu":
+        model = load_model(task.folder / "bundle", precision=precision)
+    else:
+        model = load_model(task.model, [task.fold], task.device, precision)
     loading = time.perf_counter() - before
     counts = [0]
     before = time.perf_counter()
@@ -162,8 +167,10 @@ def tiles_of(task: Task, turns: int) -> tuple[dict[str, int], list[np.ndarray]]:
     return counts, [np.ascontiguousarray(part.padded[(slice(None), *tile)][None]) for tile in tiles]
 
 
-def precisions() -> tuple[str, ...]:
-    """Those that the processor computes in."""
+def precisions(device: str = "cpu") -> tuple[str, ...]:
+    """Those that a device computes in."""
+    if device == "cuda":
+        return ("float32", "bfloat16")
     from petlesion.inference.backends.openvino import computes_bfloat16
 
     return ("float32", "bfloat16") if computes_bfloat16() else ("float32",)
@@ -191,16 +198,17 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def make_task(folder: Path, model: Path | None, *, small: bool) -> tuple[Task, float]:
-    """Simulate the study, make or take the model, export its bundle; TFLOP of one patch."""
+def make_task(folder: Path, model: Path | None, device: str, *, small: bool) -> tuple[Task, float]:
+    """Simulate the study, make or take the model, for a processor export its bundle; TFLOP of one patch."""
     import torch
     from tests.inference.nnunet import Recipe, write_model_folder
     from torch.utils.flop_counter import FlopCounterMode
 
     from petlesion.inference.backends.torch import open_model_folder
     from petlesion.simulation.study import SimulationSettings, simulate
-    from petlesion.training.export import ExportRequest, export_model
 
+    if device == "cpu":
+        from petlesion.training.export import ExportRequest, export_model
     spacing = SMALL_SPACING_MM if small else FULL_SPACING_MM
     study = simulate(SEED, SimulationSettings(spacing_mm=spacing, slices=163 if small else 326))
     print(f"study: {study.pet.shape} voxels of {spacing} mm; {body_extent(study)}", flush=True)
@@ -214,8 +222,9 @@ def make_task(folder: Path, model: Path | None, *, small: bool) -> tuple[Task, f
     fold, network = next(iter(opened.networks.items()))
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, len(opened.plan.channels), *opened.plan.patch_size))
-    export_model(ExportRequest([model], folds=[fold]), folder / "bundle")
-    return Task(folder, model, fold), counter.get_total_flops() / 1e12
+    if device == "cpu":
+        export_model(ExportRequest([model], folds=[fold]), folder / "bundle")
+    return Task(folder, model, fold, device), counter.get_total_flops() / 1e12
 
 
 def set_bias(model: Path, study: Any) -> None:
@@ -235,8 +244,7 @@ def set_bias(model: Path, study: Any) -> None:
     fold, network = next(iter(folder.networks.items()))
     with torch.inference_mode():
         patch = torch.from_numpy(data[(slice(None), *tiles[len(tiles) // 2])])[None]
-        logits = network(patch)[0]
-        threshold = float(np.quantile((logits[1] - logits[0]).numpy(), 0.995))
+        threshold = float(np.quantile(network(patch).numpy(), 0.995))
     path = model / f"fold_{fold}" / "checkpoint_final.pth"
     checkpoint = torch.load(path, weights_only=False)  # which this program has just written
     last = max(name for name in checkpoint["network_weights"] if "seg_layers" in name and "bias" in name)
@@ -297,11 +305,12 @@ def main() -> None:
     )
     parser.add_argument("--turns", type=int, help="time the networks alone, in turns, on so many patches")
     parser.add_argument("--full-tiles", action="store_true", help="run petlesion with nnU-Net's tiles too")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
 
     print(describe())
     with tempfile.TemporaryDirectory() as name:
-        task, flops = in_own_process(make_in, Path(name), arguments.model, arguments.small)
+        task, flops = in_own_process(make_in, Path(name), arguments.model, arguments.device, arguments.small)
         print(f"one patch: {flops:.3f} TFLOP", flush=True)
         if arguments.turns:
             in_own_process(take_turns, task, arguments.turns)
@@ -321,7 +330,7 @@ def main() -> None:
         print("{:28s} {:>10s} {:>8s} {:>9s} {:>5s} {:>7s} {:>11s} {:>7s} {:>8s}".format(*columns))
         report("stock nnU-Net", peer, peer, None)
         exact: Outcome | None = None
-        for precision in precisions():
+        for precision in precisions(task.device):
             if arguments.full_tiles:
                 full = in_own_process(petlesion_full, task, precision)
                 exact = exact or full
@@ -329,13 +338,15 @@ def main() -> None:
             found = in_own_process(petlesion, task, precision)
             exact = exact or found
             report(f"petlesion {precision} body", found, peer, exact)
+            if task.device == "cuda":
+                continue
             ceiling = in_own_process(matrix_ceiling, precision)
             reached = flops * found.calls / found.seconds
             print(f"    {reached:.2f} of {ceiling:.2f} TFLOP/s of a matrix product: {reached / ceiling:.0%}")
 
 
-def make_in(folder: Path, model: Path | None, small: bool) -> tuple[Task, float]:
-    return make_task(folder, model, small=small)
+def make_in(folder: Path, model: Path | None, device: str, small: bool) -> tuple[Task, float]:
+    return make_task(folder, model, device, small=small)
 
 
 if __name__ == "__main__":

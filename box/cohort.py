@@ -34,10 +34,12 @@ from petlesion.simulation.study import simulate_in_full, study_name, study_seed
 from petlesion.volume import Study
 
 SEED = 61
-RECUTS = 5
+# The most that each copy of a real study is cut by on a side, in mm. Were all cut hard, a network would learn
+# how far from a crop's edge a tumour ends.
+MOST_CUT_MM = (10.0, 20.0, 30.0, 40.0, 50.0)
 # Numbers of the simulated studies: those of the body's own organs, and those around real organ masks.
 TO_BEGIN_WITH = range(200), range(200, 240)
-BESIDE_REAL = range(240, 340), range(340, 360)
+BESIDE_REAL = range(240, 440), range(440, 500)
 SPACING_MM = (4.0, 4.0, 4.0)
 FIELD_OF_VIEW_MM = 500.0
 MOST_SHIFT_MM = 8.0
@@ -50,8 +52,8 @@ def real_entries(studies: Path) -> Iterator[Entry]:
     for number, source in enumerate(find_studies([studies])):
         name = source.name
         yield Entry(name, name, partial(read, source), "real")
-        for copy in range(RECUTS):
-            make = partial(cut_anew, source, (SEED, number, copy))
+        for copy, most_cut_mm in enumerate(MOST_CUT_MM):
+            make = partial(cut_anew, source, (SEED, number, copy), most_cut_mm)
             yield Entry(f"{name}_recut{copy + 1}", name, make, "real")
 
 
@@ -79,10 +81,10 @@ def read(source: StudySource) -> Study:
     return to_study(read_source(source))
 
 
-def cut_anew(source: StudySource, entropy: tuple[int, ...]) -> Study:
+def cut_anew(source: StudySource, entropy: tuple[int, ...], most_cut_mm: float) -> Study:
     """The study of a source, cut anew and its CT moved, by a generator of its own."""
     rng = np.random.default_rng(entropy)
-    return shift_ct(recut(read(source), rng), rng, MOST_SHIFT_MM)
+    return shift_ct(recut(read(source), rng, most_cut_mm), rng, MOST_SHIFT_MM)
 
 
 def make_cohort(cohort: Cohort, entries: Sequence[Entry], folds: int, workers: int) -> Cohort:

@@ -319,18 +319,19 @@ _QUICK = Experiment(
 # weights that have seen simulated bodies for longer: box/train.sh.
 _BOX = Experiment(
     name="box",
-    epochs=8,
-    iterations=50,
+    epochs=50,
+    iterations=100,
     patch_size=(56, 56, 96),
     base_features=16,
     max_features=96,
     optimizer="adamw",
-    learning_rate=5e-4,
+    learning_rate=1e-3,
     oversampled_cases="with_lesions",
     sampling="sources",
     background="uptake",
     batch_dice=True,
     pet_normalization="cohort",
+    organs=True,
 )
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(

@@ -24,7 +24,7 @@ def test_the_facts_of_nnunets_plans() -> None:
     assert plan.transpose == (1, 0, 2)
     assert plan.mirror_axes == (0, 1)
     assert plan.labels == {"background": 0, "lesion": 1}
-    assert plan.lesion_channel == 0
+    assert plan.lesion_label == 1
     assert plan.orientation == "LPS"
     assert plan.normalization == (
         Normalization("CTNormalization", False, mean=30.0, std=90.0, lower=-800.0, upper=300.0),
@@ -116,14 +116,14 @@ def test_plans_without_a_fact_are_refused() -> None:
 
 
 def test_the_lesion_is_found_among_several_labels() -> None:
-    def channel(**labels: int) -> int:
+    def label(**labels: int) -> int:
         dataset = {**dataset_of(RECIPE), "labels": {"background": 0, **labels}}
-        return plan_from_nnunet(plans_of(RECIPE), dataset, "3d_fullres").lesion_channel
+        return plan_from_nnunet(plans_of(RECIPE), dataset, "3d_fullres").lesion_label
 
-    assert channel(liver=1, tumour=2) == 1
-    assert channel(uptake=1) == 0
+    assert label(liver=1, tumour=2) == 2
+    assert label(uptake=1) == 1
     with pytest.raises(ModelError, match="lesion"):
-        channel(liver=1, spleen=2)
+        label(liver=1, spleen=2)
 
 
 def test_labels_to_ignore_are_no_output() -> None:

@@ -68,3 +68,18 @@ def test_masks_that_cannot_be(tmp_path: Path, masks: tuple[Path, Volume]) -> Non
     write_volume(tmp_path / "a.nii.gz", volume.with_array(volume.array * np.uint8(0)))
     with pytest.raises(StudyError, match="needs lungs"):
         simulate_in_full(0, SimulationSettings((8.0,) * 3, organs=tmp_path))
+
+
+def test_kidneys_as_high_as_the_liver_are_placed(tmp_path: Path, masks: tuple[Path, Volume]) -> None:
+    _, volume = masks
+    liver, kidneys = volume.array == LIVER, volume.array == KIDNEYS
+    up = round(float(np.median(liver.nonzero()[0]) - np.median(kidneys.nonzero()[0])))
+    array = np.where(kidneys, np.uint8(0), volume.array)
+    array[np.roll(kidneys, up, axis=0) & (array == 0)] = KIDNEYS
+    write_volume(tmp_path / "a.nii.gz", volume.with_array(array))
+    tissue = simulate_in_full(5, SimulationSettings((8.0,) * 3, organs=tmp_path)).tissue
+    placed_ml = (
+        np.count_nonzero(np.isin(tissue.array, (Tissue.KIDNEY, Tissue.RENAL_PELVIS))) * tissue.voxel_volume_ml
+    )
+    masked_ml = np.count_nonzero(array == KIDNEYS) * volume.voxel_volume_ml
+    assert placed_ml == pytest.approx(masked_ml, rel=0.1)

@@ -88,8 +88,8 @@ class Plan:
             raise ModelError("the model's plan has a patch, spacing or order of axes that cannot be")
 
     @property
-    def lesion_channel(self) -> int:
-        """Index of the lesion among the labels other than background."""
+    def lesion_label(self) -> int:
+        """The lesion's number among the labels."""
         foreground = {name: value for name, value in self.labels.items() if value > 0}
         named = [value for name, value in foreground.items() if name.lower() in _LESION_NAMES]
         values = named or sorted(foreground.values())
@@ -98,7 +98,7 @@ class Plan:
                 f"the model knows the labels {sorted(foreground)} and none of them alone is called lesion; "
                 "rename the lesion's label in its dataset.json"
             )
-        return values[0] - 1
+        return values[0]
 
     @property
     def preprocessing(self) -> tuple[Hashable, ...]:

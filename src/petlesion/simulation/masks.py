@@ -108,12 +108,8 @@ def fit_patient(masks: OrganMasks, patient: Patient) -> Patient:
 def fit_body(masks: OrganMasks, body: BodyMap, name: str) -> BodyMap:
     """A body whose organs stand where the masks are. Raises StudyError for masks with too few organs."""
     places = {organ: _coordinates(masks, organ) for organ in (*_OWN,)}
-    knots = [
-        (float(np.quantile(places[organ][2], share)), height)
-        for organ, share, height in _LANDMARKS
-        if places[organ].size
-    ]
-    if len(knots) < 2 or not places[LUNGS].size or any(np.diff([z for z, _ in knots]) <= 1):
+    knots = _heights(places)
+    if len(knots) < 2 or not places[LUNGS].size:
         raise StudyError(f"{name}: needs lungs and one organ more, in their order; take the file away")
     x, y, _ = places[LUNGS]
     (left, right), (front, back) = np.quantile(x, (0.005, 0.995)), np.quantile(y, (0.005, 0.995))
@@ -131,6 +127,20 @@ def fit_body(masks: OrganMasks, body: BodyMap, name: str) -> BodyMap:
         middle_x_mm=Profile((*chest, 760.0), (middle_x, middle_x, float(head_x))),
         middle_y_mm=Profile((*chest, 760.0), (middle_y, middle_y, float(head_y))),
     )
+
+
+def _heights(places: Mapping[int, npt.NDArray[np.float64]]) -> list[tuple[float, float]]:
+    """How high landmarks lie in the patient and in the body as it is drawn, from the feet up, in mm.
+
+    One that is not above those below it is left out: kidneys may reach as high as the liver.
+    """
+    knots: list[tuple[float, float]] = []
+    for organ, share, height in _LANDMARKS:
+        if places[organ].size:
+            z_mm = float(np.quantile(places[organ][2], share))
+            if not knots or z_mm > knots[-1][0] + 1:
+                knots.append((z_mm, height))
+    return knots
 
 
 def place_organs(canvas: Canvas, masks: npt.NDArray[np.uint8], fat_mm: float) -> None:

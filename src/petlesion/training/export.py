@@ -19,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 from petlesion.errors import ModelError
 from petlesion.inference.backends.openvino import OpenVinoNetwork
 from petlesion.inference.backends.torch import (
-    LogitDifference,
     ModelFolder,
     TorchNetwork,
     open_model_folder,
@@ -47,7 +46,7 @@ class ExportRequest:
 
     `folds` and `orientation` as in `open_model_folder`. Without `mirrored`, prediction does not average
     mirrored passes unless it is asked to, though training mirrored. `weights` are the members' shares in the
-    mean of their probabilities, equal ones by default. `logit_shift` is added to the logits of lesions:
+    mean of their probabilities, equal ones by default. `logit_shift` is added to the logit of a lesion:
     training draws patches in which lesions are far more frequent than in bodies, so a network marks too much,
     and a shift below 0 takes that back. It is to be chosen on studies that nothing is scored on. `halved`
     rounds all large weights to float16 before anything is compared: half the size, whatever that changes.
@@ -98,7 +97,7 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
 
 
 class _Shifted(torch.nn.Module):
-    """A segmentation network with a constant added to all logits but the background's."""
+    """A network with a constant added to the lesion's logit."""
 
     def __init__(self, network: torch.nn.Module, shift: float) -> None:
         super().__init__()
@@ -106,9 +105,9 @@ class _Shifted(torch.nn.Module):
         self.shift = shift
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """[batch, channel, z, y, x] -> [batch, label, z, y, x]."""
-        logits = self.network(image)
-        return torch.cat([logits[:, :1], logits[:, 1:] + self.shift], dim=1)
+        """[batch, channel, z, y, x] -> [batch, 1, z, y, x]."""
+        logit: torch.Tensor = self.network(image) + self.shift
+        return logit
 
 
 def _round_to_half(network: torch.nn.Module) -> None:
@@ -120,7 +119,7 @@ def _round_to_half(network: torch.nn.Module) -> None:
 def _write_checked(network: torch.nn.Module, plan: Plan, path: Path) -> Float:
     """Write one network, with the smallest weights that pass; return torch's probabilities of the probe."""
     expected = probe_probability(TorchNetwork(network, "cpu", "float32"), plan)
-    model = _to_onnx(LogitDifference(network).eval(), plan)
+    model = _to_onnx(network.eval(), plan)
     for smallest in _HALVED:
         found = _write_and_run(_with_half_weights(model, smallest), path, plan)
         same_labels = np.array_equal(found > 0.5, expected > 0.5)
