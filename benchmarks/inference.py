@@ -83,7 +83,8 @@ def stock(task: Task, precision: str) -> Outcome:
     predictor.network.forward = calls
     before = time.perf_counter()
     mask = predictor.predict_single_npy_array(data, {"spacing": list(study.pet.spacing_mm)})
-    return Outcome(time.perf_counter() - before, loading, peak_memory_gb(), calls.count, mask > 0)
+    lesion = predictor.dataset_json["labels"].get("lesion", 1)
+    return Outcome(time.perf_counter() - before, loading, peak_memory_gb(), calls.count, mask == lesion)
 
 
 class Counter:
@@ -244,7 +245,8 @@ def set_bias(model: Path, study: Any) -> None:
     fold, network = next(iter(folder.networks.items()))
     with torch.inference_mode():
         patch = torch.from_numpy(data[(slice(None), *tiles[len(tiles) // 2])])[None]
-        threshold = float(np.quantile(network(patch).numpy(), 0.995))
+        logits = network(patch)[0]
+        threshold = float(np.quantile((logits[1] - logits[0]).numpy(), 0.995))
     path = model / f"fold_{fold}" / "checkpoint_final.pth"
     checkpoint = torch.load(path, weights_only=False)  # which this program has just written
     last = max(name for name in checkpoint["network_weights"] if "seg_layers" in name and "bias" in name)

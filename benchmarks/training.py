@@ -79,6 +79,7 @@ def stock_step(device: str) -> Any:
 
     network = make_network().to(device).train()
     on_cuda = device == "cuda"
+    torch.backends.cudnn.benchmark = on_cuda  # as nnU-Net's run_training has it
     stand_in = SimpleNamespace(
         device=torch.device(device),
         network=torch.compile(network) if on_cuda else network,
@@ -97,12 +98,12 @@ def our_step(patch: int, precision: str, device: str) -> Any:
     from petlesion.experiments import Experiment
     from petlesion.training.learner import Learner
     from petlesion.training.losses import build_loss
-    from petlesion.training.precision import choose_computation, keep_freed_memory
+    from petlesion.training.precision import choose_computation, prepare_device
 
     experiment = Experiment("benchmark", epochs=1000, learning_rate=0.01, precision=precision)
     plan = {"configurations": {"3d_fullres": {"patch_size": [patch] * 3}}}
     computation = choose_computation(torch.device(device), experiment, plan, print)
-    keep_freed_memory()
+    prepare_device(torch.device(device))
     loss = build_loss("dice_ce", batch_dice=False, outputs=SUPERVISED)
     learner = Learner(make_network(), loss, experiment, computation, print)
     print(f"ours: {computation.describe()}", flush=True)

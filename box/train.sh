@@ -1,7 +1,7 @@
 #!/bin/sh
 # Trains the models in the box: box/train.sh BIN DATA WORK. Goes on where an earlier run stopped.
 #
-# Simulated bodies first, near, farther, wide and with their organs; then each fold, with the real studies.
+# Simulated bodies first, near, farther and wide; then each fold, with the real studies and with organs.
 # See box/README.md.
 set -eu
 bin=$1 data=$2 work=$3
@@ -17,7 +17,7 @@ train() { "$bin/petlesion" train "$@" --preprocessed "$work/preprocessed"; }
 begin() {
     step=$1 experiment=$2
     shift 2
-    train "$bodies" -e "$experiment" -f 0 -o "$work/$step" --set learning_rate=1e-3 "$@"
+    train "$bodies" -e "$experiment" -f 0 -o "$work/$step" --set organs=false "$@"
 }
 
 "$bin/python" box/cohort.py --studies "$data/sts" --organs "$data/organs" -o "$work"

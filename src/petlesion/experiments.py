@@ -319,7 +319,7 @@ _QUICK = Experiment(
 # weights that have seen simulated bodies for longer: box/train.sh.
 _BOX = Experiment(
     name="box",
-    epochs=50,
+    epochs=30,
     iterations=100,
     patch_size=(56, 56, 96),
     base_features=16,

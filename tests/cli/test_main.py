@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ Call = Callable[..., tuple[int, str]]
 def petlesion(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     def call(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["petlesion", *map(str, arguments)])
+        monkeypatch.setattr("petlesion.cli.main.os._exit", sys.exit)
         with pytest.raises(SystemExit) as stopped:
             main()
         return int(stopped.value.code or 0), capsys.readouterr().err
@@ -102,3 +104,23 @@ def test_what_nobody_caught_ends_in_one_sentence_at_most(
     monkeypatch.setattr(Cohort, "open", fail)
     found, text = petlesion("cohort", "check", "somewhere")
     assert found == status and text.startswith(told) and len(text.splitlines()) == bool(told)
+
+
+STOPPED_BESIDE_WORK = """
+import sys, threading, time
+from petlesion.cli.main import main
+from petlesion.cohort.layout import Cohort
+
+def stopped(folder):
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    raise KeyboardInterrupt
+
+Cohort.open = stopped
+sys.argv = ["petlesion", "cohort", "check", "somewhere"]
+main()
+"""
+
+
+def test_ctrl_c_does_not_wait_for_what_computes() -> None:
+    ended = subprocess.run([sys.executable, "-c", STOPPED_BESIDE_WORK], timeout=60, capture_output=True)
+    assert ended.returncode == 130

@@ -50,6 +50,7 @@ def test_every_fold_is_trained_and_told(tmp_path: Path) -> None:
         (["-e", "b", "--precision", "float32", "--set", "precision=auto"], UsageError, "not both"),
         (["-e", "b", "--set", "patch_size=33"], ExperimentError, "not all of them odd"),
         (["-e", "b", "-f", "first"], UsageError, "no list of folds"),
+        (["-e", "b", "-f", "0,9"], UsageError, "there is no fold 9"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_done(

@@ -95,6 +95,17 @@ def test_autopet_keeps_a_patient_s_studies_together(tmp_path: Path) -> None:
     assert cohort.read_study("PETCT_0b_x").pet.array.max() < 20
 
 
+@pytest.mark.parametrize("root", ["", "in", "in/FDG-PET-CT-Lesions"])
+def test_autopet_s_patient_is_the_folder_above_the_study_s(root: str, tmp_path: Path) -> None:
+    collection = tmp_path / "in" / "FDG-PET-CT-Lesions"
+    for study in ("PETCT_0a/first", "PETCT_0a/second", "PETCT_0b/only"):
+        write_study(collection / study, small_study(), names=("SUV", "CTres", "SEG"))
+    entries = find_entries(
+        [parse_source(f"autopet={tmp_path / root}")], Cohort(tmp_path, "Dataset001_New", ())
+    )
+    assert [entry.patient_id for entry in entries] == ["PETCT_0a", "PETCT_0a", "PETCT_0b"]
+
+
 def test_autopet_resamples_the_ct_where_ctres_is_missing(tmp_path: Path) -> None:
     study = small_study()
     assert study.ct is not None

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -110,6 +111,21 @@ def test_table_2_has_the_papers_row_below_ours() -> None:
     ]
     assert quick[0] == "quick"
     assert quick[7] == "–"
+
+
+def test_table_2_tells_inputs_and_losses_apart_where_they_differ() -> None:
+    settings = ("b", "b-pet", "b-gdl"), ({}, {"input": "pet"}, {"loss": "generalised_dice_ce"})
+    runs = [
+        ScoredRun(name, replace(find_experiment("b"), name=name, **changed), {"test": ROWS})
+        for name, changed in zip(*settings, strict=True)
+    ]
+    table = experiments_table(runs)
+    assert table.columns[7:9] == ("input", "loss")
+    told = {str(row[0]): row[7:9] for row in table.rows}
+    assert told["b"] == told["b (paper)"] == ("ct-pet", "dice_ce")
+    assert told["b-pet"] == ("pet", "dice_ce")
+    assert told["b-gdl"] == ("ct-pet", "generalised_dice_ce")
+    assert "loss" not in experiments_table(runs[:2]).columns
 
 
 def test_tables_tell_how_many_studies_their_averages_are_over() -> None:

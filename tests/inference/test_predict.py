@@ -214,9 +214,14 @@ def test_air_is_refused_unless_all_of_it_is_to_be_searched(bundle: Bundle) -> No
     assert predict(study, model, FULL).probability.shape == (40, 40, 40)
 
 
-def test_far_logits_are_probabilities_too() -> None:
-    far = np.array([-1000, -100, 0, 1000], dtype=np.float32).reshape(1, 1, 1, 4)
-    np.testing.assert_allclose(lesion_probability(far).ravel(), [0, 0, 0.5, 1], atol=1e-30)
+def test_softmax_of_several_labels() -> None:
+    logits = np.random.default_rng(0).normal(size=(3, 2, 3, 4)).astype(np.float32)
+    exponentials = np.exp(np.concatenate([np.zeros((1, 2, 3, 4)), logits]))
+    expected = exponentials / exponentials.sum(axis=0)
+    for channel in range(3):
+        np.testing.assert_allclose(lesion_probability(logits, channel), expected[channel + 1], atol=1e-6)
+    far = np.full((1, 1, 1, 2), -100, dtype=np.float32)
+    assert (lesion_probability(far, 0) < 1e-30).all()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_the_facts_of_nnunets_plans() -> None:
     assert plan.transpose == (1, 0, 2)
     assert plan.mirror_axes == (0, 1)
     assert plan.labels == {"background": 0, "lesion": 1}
-    assert plan.lesion_label == 1
+    assert plan.lesion_channel == 0
     assert plan.orientation == "LPS"
     assert plan.normalization == (
         Normalization("CTNormalization", False, mean=30.0, std=90.0, lower=-800.0, upper=300.0),
@@ -116,16 +116,22 @@ def test_plans_without_a_fact_are_refused() -> None:
 
 
 def test_the_lesion_is_found_among_several_labels() -> None:
-    def label(**labels: int) -> int:
+    def channel(**labels: int) -> int:
         dataset = {**dataset_of(RECIPE), "labels": {"background": 0, **labels}}
-        return plan_from_nnunet(plans_of(RECIPE), dataset, "3d_fullres").lesion_label
+        return plan_from_nnunet(plans_of(RECIPE), dataset, "3d_fullres").lesion_channel
 
-    assert label(liver=1, tumour=2) == 2
-    assert label(uptake=1) == 1
+    assert channel(liver=1, tumour=2) == 1
+    assert channel(uptake=1) == 0
     with pytest.raises(ModelError, match="lesion"):
-        label(liver=1, spleen=2)
+        channel(liver=1, spleen=2)
 
 
 def test_labels_to_ignore_are_no_output() -> None:
     dataset = {**dataset_of(RECIPE), "labels": {"background": 0, "lesion": 1, "ignore": 2}}
     assert plan_from_nnunet(plans_of(RECIPE), dataset, "3d_fullres").labels == {"background": 0, "lesion": 1}
+
+
+def test_channels_of_one_name_are_refused() -> None:
+    dataset = {**dataset_of(RECIPE), "channel_names": {"0": "CT", "1": "CT"}}
+    with pytest.raises(ModelError, match="which of them is the PET"):
+        plan_from_nnunet(plans_of(RECIPE), dataset, "3d_fullres")

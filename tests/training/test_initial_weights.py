@@ -165,3 +165,17 @@ def test_pet_normalised_otherwise_is_refused(
     start = f"initial_weights={finished / 'checkpoint_final.pth'}"
     with pytest.raises(ExperimentError, match="trained with pet_normalization=study; set it"):
         prepare_run(turned_cohort, tiny(start, "pet_normalization=cohort"), tmp_path, options)
+
+
+def test_each_fold_starts_from_its_own_weights_of_a_run(
+    cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
+) -> None:
+    barely = tiny(f"initial_weights={finished.parent}", *BARELY)
+    fold = train(cohort, barely, 0, tmp_path, options)
+    start, end = (
+        torch.load(folder / "checkpoint_final.pth", weights_only=True)["network_weights"]
+        for folder in (finished, fold)
+    )
+    assert all(torch.allclose(end[name], weight, rtol=0, atol=1e-6) for name, weight in start.items())
+    with pytest.raises(CohortError, match="fold_1"):
+        train(cohort, barely, 1, tmp_path, options)

@@ -75,6 +75,12 @@ def whole_body_plan() -> Json:
     return plan_fingerprint(whole_body_fingerprint(), DATASET, "Dataset007_Stock")
 
 
+def test_a_dataset_s_own_reader_stays_in_the_plan() -> None:
+    dataset_json = {**DATASET, "overwrite_image_reader_writer": "NibabelIOWithReorient"}
+    plan = plan_fingerprint(whole_body_fingerprint(), dataset_json, "Dataset007_Stock")
+    assert plan["image_reader_writer"] == "NibabelIOWithReorient"
+
+
 def test_a_plan_is_nnunets_own(
     whole_body_plan: Json, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -89,7 +90,15 @@ def main() -> None:
         print(f"error: {in_one_sentence(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        # No half file is left by now. A network that computes cannot be stopped; sys.exit would wait for it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(_STOPPED)
+        _leave_at_once()
+    except SystemExit as end:
+        if end.code == _STOPPED:  # what typer makes of Ctrl-C in a command
+            _leave_at_once()
+        raise
+
+
+def _leave_at_once() -> NoReturn:
+    """End without waiting for a network that computes, as sys.exit would; no half file is left by now."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(_STOPPED)

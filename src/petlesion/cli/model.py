@@ -14,6 +14,7 @@ from petlesion.errors import FormatError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from petlesion.model.bundle import Bundle
+    from petlesion.model.plan import Plan
 
 app = typer.Typer(name="model", help="Export, describe and verify models.", no_args_is_help=True)
 
@@ -158,9 +159,14 @@ def _fact_rows(bundle: Bundle) -> list[tuple[str, str]]:
             ("patch (z, y, x)", " × ".join(str(n) for n in plan.patch_size)),
             ("spacing (z, y, x)", " × ".join(f"{length:g}" for length in plan.spacing_mm) + " mm"),
             ("orientation", plan.orientation),
-            ("mirrored axes", ", ".join(str(axis) for axis in plan.mirror_axes) or "none"),
+            ("mirrored axes", _mirrored_axes(plan)),
         ]
     return [*rows, ("size", f"{bundle.size_bytes / 1e6:.1f} MB")]
+
+
+def _mirrored_axes(plan: Plan) -> str:
+    axes = ", ".join(str(axis) for axis in plan.mirror_axes) or "none"
+    return axes if plan.mirrored or not plan.mirror_axes else f"{axes} in training; none in prediction"
 
 
 def _read_scores(path: Path) -> dict[str, Any]:

@@ -63,13 +63,17 @@ def train(
 
 
 def parse_folds(text: str, count: int) -> list[int]:
-    """The folds of a list such as 0,1,2, or all. Raises UsageError for anything else."""
+    """The folds of a list such as 0,1,2, or all. Raises UsageError for anything else and for absent ones."""
     if text == "all":
         return list(range(count))
     try:
-        return [int(number) for number in text.split(",")]
+        numbers = [int(number) for number in text.split(",")]
     except ValueError:
         raise UsageError(f"{text!r} is no list of folds; write such as 0, 0,1,2 or all") from None
+    for number in numbers:
+        if number not in range(count):
+            raise UsageError(f"there is no fold {number}; choose of 0 to {count - 1}")
+    return numbers
 
 
 @contextmanager

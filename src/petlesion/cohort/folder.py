@@ -20,15 +20,23 @@ REFERENCE_NAMES = ("SEG",)
 
 def find_entries(root: Path, pet_names: tuple[str, ...] = PET_NAMES) -> list[Entry]:
     """List the folders that hold any of a study's images, in the order of their paths."""
+    entries = []
+    for folder in study_folders(root, pet_names):
+        parts = folder.relative_to(root).parts or (root.resolve().name,)
+        entries.append(entry_of(folder, "_".join(parts), parts[0], pet_names))
+    return entries
+
+
+def study_folders(root: Path, pet_names: tuple[str, ...]) -> list[Path]:
+    """The folders at and below `root` that hold any of a study's images, in the order of their paths."""
     known = (*pet_names, *CT_NAMES, *REFERENCE_NAMES)
-    folders = sorted(path for path in (root, *root.rglob("*")) if path.is_dir() and find_image(path, known))
-    return [_entry(root, folder, pet_names) for folder in folders]
+    return sorted(path for path in (root, *root.rglob("*")) if path.is_dir() and find_image(path, known))
 
 
-def _entry(root: Path, folder: Path, pet_names: tuple[str, ...]) -> Entry:
-    parts = folder.relative_to(root).parts or (root.resolve().name,)
-    case_id = as_case_id("_".join(parts))
-    return Entry(case_id, patient_id=parts[0], read=partial(_read, folder, case_id, pet_names))
+def entry_of(folder: Path, name: str, patient_id: str, pet_names: tuple[str, ...]) -> Entry:
+    """The entry of one study's folder."""
+    case_id = as_case_id(name)
+    return Entry(case_id, patient_id, partial(_read, folder, case_id, pet_names))
 
 
 def _read(folder: Path, name: str, pet_names: tuple[str, ...]) -> Study:

@@ -22,6 +22,7 @@ METRIC_TITLES: Mapping[str, str] = {
     "predicted_components": "components",
 }
 _AVERAGES = ("dice", "false_positive_volume_ml", "false_negative_volume_ml")
+_SHARED_BY_TABLE_2 = ("input", "loss")
 _TABLE_2_AVERAGES = ("dice", "false_negative_volume_ml", "false_positive_volume_ml")
 SCORING_TITLES = {"cross_validation": "CV", "test": "test"}
 _DIFFERENCES_NOTE = (
@@ -84,21 +85,24 @@ def sweep_table(summaries: Mapping[int, Summary]) -> Table:
 def experiments_table(runs: Sequence[ScoredRun], patients: Mapping[str, str] | None = None) -> Table:
     """Table 2: each run's settings and scores, and below the first of a name the paper's row.
 
-    The notes say how many studies each average is over, and what is to be known of the paper's rows.
+    Input and loss, which all of the paper's rows share, have a column where the runs differ in them. The
+    notes say how many studies each average is over, and what is to be known of the paper's rows.
     """
     columns = ["model", "epochs", "patch", "most features", "learning rate", "oversampling", "mirroring"]
+    differing = [of for of in _SHARED_BY_TABLE_2 if len({getattr(run.experiment, of) for run in runs}) > 1]
+    columns += differing
     for scoring in SCORINGS:
         columns += [f"{SCORING_TITLES[scoring]} {METRIC_TITLES[metric]}" for metric in _TABLE_2_AVERAGES]
     rows: list[tuple[Cell, ...]] = []
     notes: dict[str, str] = {}
     for run in runs:
         summaries = run.summaries(patients)
-        rows.append((run.name, *_settings(run.experiment), *_averages(summaries)))
+        rows.append((run.name, *_settings(run.experiment, differing), *_averages(summaries)))
         notes[run.name] = "; ".join(f"{SCORING_TITLES[of]} {_counted(s)}" for of, s in summaries.items())
         published = published_row(run.experiment)
         if published is not None and (title := f"{published.name} (paper)") not in notes:
             scores = {scoring: getattr(published, scoring) for scoring in SCORINGS}
-            rows.append((title, *_settings(published), *_averages(scores)))
+            rows.append((title, *_settings(published, differing), *_averages(scores)))
             notes[title] = published.note
     told = (f"{title}: {note}" for title, note in notes.items() if note)
     return Table(tuple(columns), tuple(rows), (*told, _AVERAGED_OVER))
@@ -172,7 +176,7 @@ def _counted(summary: Summary) -> str:
     return f"{summary.studies} studies, {summary.studies_with_lesions} with a lesion"
 
 
-def _settings(of: Experiment | PublishedRow) -> tuple[Cell, ...]:
+def _settings(of: Experiment | PublishedRow, differing: Sequence[str]) -> tuple[Cell, ...]:
     patch = of.patch_size
     return (
         of.epochs,
@@ -181,6 +185,7 @@ def _settings(of: Experiment | PublishedRow) -> tuple[Cell, ...]:
         f"{of.learning_rate:g}",
         f"{of.oversampling:.0%}".replace("%", " %"),
         "yes" if of.mirroring else "no",
+        *(str(getattr(of, setting, getattr(Experiment, setting))) for setting in differing),
     )
 
 

@@ -238,9 +238,13 @@ def predict_prepared(
     )
 
 
-def lesion_probability(logits: Float) -> Float:
-    """Probability of a lesion from its logit against all else, [1, z, y, x] -> [z, y, x]."""
-    return np.asarray(expit(logits[0]), dtype=np.float32)
+def lesion_probability(logits: Float, lesion_channel: int) -> Float:
+    """Softmax probability of a label from logits against the background, [label, z, y, x] -> [z, y, x]."""
+    if len(logits) == 1:
+        return np.asarray(expit(logits[0]), dtype=np.float32)
+    highest = np.maximum(logits.max(axis=0), 0)
+    total = np.exp(-highest) + np.exp(logits - highest).sum(axis=0)
+    return np.asarray(np.exp(logits[lesion_channel] - highest) / total, dtype=np.float32)
 
 
 def _load_bundle(
@@ -364,14 +368,14 @@ def _mean_of_passes(
 def _logits(
     part: PreparedMember, window: Window, networks: Sequence[Network], on_tile: Callable[[], None]
 ) -> Float:
-    """Mean logits [1, z, y, x] of some networks on the study's voxels, in the plan's orientation."""
+    """Mean logits [label, z, y, x] of some networks on the study's voxels, in the plan's orientation."""
     padded = weighted_mean(part.padded, window, networks, NOWHERE, on_tile)
     return restore(padded[(slice(None), *part.image_box)], part.network_input, part.member.plan, NOWHERE)
 
 
 def _as_probability(logits: Float, plan: Plan, grid: Grid) -> Volume:
     """Lesion probability, in the axes of the study's grid."""
-    probability = lesion_probability(logits)
+    probability = lesion_probability(logits, plan.lesion_channel)
     oriented = Volume(probability, grid.reoriented(plan.orientation).affine)
     return oriented.reoriented(grid.orientation)
 
@@ -383,7 +387,7 @@ def _count_tiles(part: PreparedMember, *, each_mirroring: bool) -> int:
 
 def _mirror_axes(plan: Plan, mirror: bool | None) -> tuple[int, ...]:
     if mirror is None:
-        return plan.mirror_axes
+        return plan.mirror_axes if plan.mirrored else ()
     return (plan.mirror_axes or (0, 1, 2)) if mirror else ()
 
 

@@ -22,7 +22,7 @@ Box = tuple[slice, slice, slice]
 
 
 class Network(Protocol):
-    """What runs one fold: [1, channel, *patch] -> the lesion's logit against all else, [1, 1, *patch]."""
+    """What runs one fold: [1, channel, *patch] -> logits against the background's, [1, label - 1, *patch]."""
 
     def __call__(self, patches: Float) -> Float:
         """Run the network."""

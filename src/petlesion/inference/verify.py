@@ -39,7 +39,7 @@ class NetworkCheck:
 def probe_probability(network: Network, plan: Plan) -> Float:
     """Probability of a lesion in every voxel of the probe, as one network sees it, [z, y, x]."""
     data = prepare(probe_images(plan), plan.spacing_mm, plan).data
-    return lesion_probability(network(data[None])[0])
+    return lesion_probability(network(data[None])[0], plan.lesion_channel)
 
 
 def verify_bundle(bundle: Bundle) -> list[NetworkCheck]:

@@ -63,8 +63,8 @@ class Plan:
 
     `channels` are "CT" (HU) and "PET" (SUV) in the network's order. `spacing_mm` and `patch_size` are in the
     order of the transposed array. `labels` maps names to values; `mirror_axes` are those of the transposed
-    array along which prediction mirrors by default. `orientation` is that of the training images (see
-    `Grid.orientation`).
+    array along which training mirrored, and prediction does unless told otherwise if `mirrored`.
+    `orientation` is that of the training images (see `Grid.orientation`).
     """
 
     channels: tuple[str, ...]
@@ -74,6 +74,7 @@ class Plan:
     transpose: tuple[int, int, int]
     labels: Mapping[str, int]
     mirror_axes: tuple[int, ...]
+    mirrored: bool = True
     orientation: str = LPS
     image_interpolation: Interpolation = Interpolation(order=3)
     logit_interpolation: Interpolation = Interpolation(order=1)
@@ -88,8 +89,8 @@ class Plan:
             raise ModelError("the model's plan has a patch, spacing or order of axes that cannot be")
 
     @property
-    def lesion_label(self) -> int:
-        """The lesion's number among the labels."""
+    def lesion_channel(self) -> int:
+        """Index of the lesion among the labels other than background."""
         foreground = {name: value for name, value in self.labels.items() if value > 0}
         named = [value for name, value in foreground.items() if name.lower() in _LESION_NAMES]
         values = named or sorted(foreground.values())
@@ -98,7 +99,7 @@ class Plan:
                 f"the model knows the labels {sorted(foreground)} and none of them alone is called lesion; "
                 "rename the lesion's label in its dataset.json"
             )
-        return values[0]
+        return values[0] - 1
 
     @property
     def preprocessing(self) -> tuple[Hashable, ...]:
@@ -128,6 +129,7 @@ def plan_from_json(data: Json) -> Plan:
             transpose=_three(data["transpose"], int),
             labels={str(name): int(value) for name, value in data["labels"].items()},
             mirror_axes=tuple(int(axis) for axis in data["mirror_axes"]),
+            mirrored=bool(data.get("mirrored", True)),
             orientation=str(data["orientation"]),
             image_interpolation=Interpolation(**data["image_interpolation"]),
             logit_interpolation=Interpolation(**data["logit_interpolation"]),
@@ -208,6 +210,11 @@ def _channels(dataset: Json) -> tuple[str, ...]:
                 "correct channel_names in its dataset.json"
             )
         channels.append(_CHANNEL_NAMES[name.upper()])
+    if len(set(channels)) < len(channels):
+        raise ModelError(
+            f"the model has {len(channels)} channels that are all called {channels[0]}, so that nothing "
+            "tells which of them is the PET; correct channel_names in its dataset.json"
+        )
     return tuple(channels)
 
 

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from petlesion.errors import ModelError
 from petlesion.inference.backends.openvino import OpenVinoNetwork
 from petlesion.inference.backends.torch import (
+    LogitDifference,
     ModelFolder,
     TorchNetwork,
     open_model_folder,
@@ -46,7 +47,7 @@ class ExportRequest:
 
     `folds` and `orientation` as in `open_model_folder`. Without `mirrored`, prediction does not average
     mirrored passes unless it is asked to, though training mirrored. `weights` are the members' shares in the
-    mean of their probabilities, equal ones by default. `logit_shift` is added to the logit of a lesion:
+    mean of their probabilities, equal ones by default. `logit_shift` is added to the logits of lesions:
     training draws patches in which lesions are far more frequent than in bodies, so a network marks too much,
     and a shift below 0 takes that back. It is to be chosen on studies that nothing is scored on. `halved`
     rounds all large weights to float16 before anything is compared: half the size, whatever that changes.
@@ -72,7 +73,8 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
     Weights are float16 where that changes no label of the probe. Raises ModelError if the bundle's
     probabilities differ from torch's by more than 1e-3.
     """
-    folders = [open_model_folder(Path(path), request.folds, request.orientation) for path in request.folders]
+    opened = (open_model_folder(Path(path), request.folds, request.orientation) for path in request.folders)
+    folders = [_without_organs(folder) for folder in opened]
     with atomic_folder(bundle_path) as target:
         samples: dict[str, Float] = {}
         cases: dict[str, Digests] = {}
@@ -86,9 +88,10 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
                 expected = _write_checked(shifted, folder.plan, target / names[fold])
                 samples[Path(names[fold]).stem] = probe_sample(expected)
             cases |= {names[fold]: digests for fold, digests in trained_on(folder.path, names).items()}
-            plan = folder.plan if request.mirrored else replace(folder.plan, mirror_axes=())
+            plan = folder.plan if request.mirrored else replace(folder.plan, mirrored=False)
             weight = request.weights[index] if request.weights else 1.0
-            trained_as = {**_trained_as(folder), "logit_shift": request.logit_shift}
+            changed = {"logit_shift": request.logit_shift, "halved": request.halved}
+            trained_as = {**_trained_as(folder), **changed}
             members.append(BundleMember(plan, names, trained_as, weight))
         np.savez_compressed(target / PROBE_FILE, **samples)  # type: ignore[arg-type]
         write_training_cases(target, cases)
@@ -96,8 +99,41 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
     return Bundle.open(bundle_path)
 
 
+def _without_organs(folder: ModelFolder) -> ModelFolder:
+    """A run that learnt organs beside lesions (training.losses.LesionAndOrgans) as is meant: lesion or not.
+
+    Other models of several labels stay as they are.
+    """
+    if not (_experiment_of(folder.path) or {}).get("experiment", {}).get("organs"):
+        return folder
+    lesion = folder.plan.lesion_channel + 1
+    networks: dict[str, torch.nn.Module] = {
+        fold: LesionOrNot(network, lesion).eval() for fold, network in folder.networks.items()
+    }
+    plan = replace(folder.plan, labels={"background": 0, "lesion": 1})
+    return replace(folder, networks=networks, plan=plan)
+
+
+class LesionOrNot(torch.nn.Module):
+    """A network of several labels as one of two: the lesion's logit, and log Σ exp of all others'.
+
+    The softmax probability of the lesion is the same.
+    """
+
+    def __init__(self, network: torch.nn.Module, lesion: int) -> None:
+        super().__init__()
+        self.network = network
+        self.lesion = lesion
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """[batch, channel, z, y, x] -> [batch, 2, z, y, x]."""
+        before, lesion, after = self.network(image).tensor_split((self.lesion, self.lesion + 1), dim=1)
+        others = torch.cat((before, after), dim=1).logsumexp(1, keepdim=True)
+        return torch.cat((others, lesion), dim=1)
+
+
 class _Shifted(torch.nn.Module):
-    """A network with a constant added to the lesion's logit."""
+    """A segmentation network with a constant added to all logits but the background's."""
 
     def __init__(self, network: torch.nn.Module, shift: float) -> None:
         super().__init__()
@@ -105,9 +141,9 @@ class _Shifted(torch.nn.Module):
         self.shift = shift
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """[batch, channel, z, y, x] -> [batch, 1, z, y, x]."""
-        logit: torch.Tensor = self.network(image) + self.shift
-        return logit
+        """[batch, channel, z, y, x] -> [batch, label, z, y, x]."""
+        logits = self.network(image)
+        return torch.cat([logits[:, :1], logits[:, 1:] + self.shift], dim=1)
 
 
 def _round_to_half(network: torch.nn.Module) -> None:
@@ -119,7 +155,7 @@ def _round_to_half(network: torch.nn.Module) -> None:
 def _write_checked(network: torch.nn.Module, plan: Plan, path: Path) -> Float:
     """Write one network, with the smallest weights that pass; return torch's probabilities of the probe."""
     expected = probe_probability(TorchNetwork(network, "cpu", "float32"), plan)
-    model = _to_onnx(network.eval(), plan)
+    model = _to_onnx(LogitDifference(network).eval(), plan)
     for smallest in _HALVED:
         found = _write_and_run(_with_half_weights(model, smallest), path, plan)
         same_labels = np.array_equal(found > 0.5, expected > 0.5)

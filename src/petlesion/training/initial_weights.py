@@ -22,7 +22,7 @@ from petlesion.cohort.layout import PET_CHANNEL, Fold
 from petlesion.errors import CohortError, ExperimentError
 from petlesion.experiments import Experiment
 from petlesion.model.training_cases import seen_cases
-from petlesion.training.checkpoint import Checkpoint, load_checkpoint
+from petlesion.training.checkpoint import FINAL_NAME, Checkpoint, load_checkpoint
 from petlesion.training.jsonfile import Json
 from petlesion.training.nnunet import CONFIGURATION
 from petlesion.training.planning import BY_COHORT, NORMALIZATION_KEYS
@@ -48,11 +48,16 @@ class InitialWeights:
     checkpoint: Checkpoint
 
     @classmethod
-    def of(cls, experiment: Experiment) -> InitialWeights | None:
-        """Those that an experiment names, if it does. Raises CohortError for a file that holds none."""
+    def of(cls, experiment: Experiment, fold: int) -> InitialWeights | None:
+        """Those that an experiment names for a fold, if it does: of a checkpoint, or of a run's same fold.
+
+        Raises CohortError for a file that holds none.
+        """
         if experiment.initial_weights is None:
             return None
         path = Path(experiment.initial_weights)
+        if path.is_dir():
+            path = path / f"fold_{fold}" / FINAL_NAME
         return cls(path, load_checkpoint(path, torch.device("cpu")))
 
     @property

@@ -78,7 +78,7 @@ def plan_fingerprint(
 
     Raises FormatError if either lacks what the planner reads.
     """
-    settings = {**dataset_json, **_READER, "dataset": {"unread": {"images": [""], "label": ""}}}
+    settings = {**_READER, **dataset_json, "dataset": {"unread": {"images": [""], "label": ""}}}
     with workplace(dataset_name, settings) as place:
         target = place.preprocessed / "dataset_fingerprint.json"
         target.write_text(json.dumps(fingerprint), encoding="utf-8")

@@ -139,6 +139,17 @@ class CompiledNetwork:
         return outputs
 
 
+def prepare_device(device: torch.device) -> None:
+    """Set, for the life of this process, what makes training faster on a device.
+
+    On CUDA cuDNN times its algorithms and takes the fastest, as in nnU-Net's own training.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+    else:
+        keep_freed_memory()
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed for the next iteration, for the life of this process.
 

@@ -43,7 +43,7 @@ from petlesion.training.planning import (
     plan_experiment,
     select_input,
 )
-from petlesion.training.precision import Computation, choose_computation, choose_device, keep_freed_memory
+from petlesion.training.precision import Computation, choose_computation, choose_device, prepare_device
 from petlesion.training.preprocessing import PreprocessedCohort
 from petlesion.training.processes import available_cores
 from petlesion.training.run import PROGRESS_NAME, ProgressFile, Run, run_folder
@@ -123,9 +123,9 @@ def train(
     if experiment.sampling == "uncertain":
         # Planning and preprocessing may take hours: what the earlier run lacks is told before.
         find_unsure(run_folder(results, cohort.name, experiment), cohort, experiment, folds[fold]).check()
-    initial = InitialWeights.of(experiment)
+    initial = InitialWeights.of(experiment, fold)
     earlier = frozenset() if initial is None else initial.seen(folds[fold])
-    run, data_folder = prepare_run(cohort, experiment, results, options)
+    run, data_folder = prepare_run(cohort, experiment, results, options, fold)
     run.check_split(fold, folds[fold])
     fold_folder = run.fold_folder(fold)
     if (fold_folder / FINAL_NAME).exists():
@@ -134,8 +134,7 @@ def train(
         if not (fold_folder / LATEST_NAME).exists():
             write_split(fold_folder, folds[fold], earlier)
         computation = choose_computation(device, experiment, run.plan, options.say)
-        if computation.device.type == "cpu":
-            keep_freed_memory()
+        prepare_device(device)
         options.say(f"fold {fold}: {computation.describe()}")
         batches = build_batches(run, cohort, data_folder, fold, options)
         training = _Training(run, fold, computation, options.say)
@@ -145,15 +144,18 @@ def train(
 
 
 def prepare_run(
-    cohort: Cohort, experiment: Experiment, results: Path, options: TrainingOptions
+    cohort: Cohort, experiment: Experiment, results: Path, options: TrainingOptions, fold: int = 0
 ) -> tuple[Run, Path]:
-    """Plan and preprocess a cohort for an experiment; return its run and the folder of its arrays."""
+    """Plan and preprocess a cohort for an experiment; return its run and the folder of its arrays.
+
+    The `fold` matters only where each starts from initial weights of its own, which are of one plan.
+    """
     processes = options.processes or available_cores()
     prepared = PreprocessedCohort.at(cohort, options.preprocessed or results / "preprocessed")
     with prepared.lock():
         plan = plan_arrays(prepared.plan(processes), experiment)
     dataset_json = dataset_json_of(cohort, experiment)
-    if (initial := InitialWeights.of(experiment)) is not None:
+    if (initial := InitialWeights.of(experiment, fold)) is not None:
         plan = initial.take_plan_over(plan, dataset_json)
     plan = plan_experiment(plan, experiment)
     run = Run(
@@ -270,7 +272,7 @@ class _Training:
             self.best = checkpoint["_best_ema"]
             restore_random_states(checkpoint["random_states"], self.device)
             self.records = checkpoint[RECORDS]
-        elif (initial := InitialWeights.of(self.run.experiment)) is not None:
+        elif (initial := InitialWeights.of(self.run.experiment, self.fold)) is not None:
             self.learner.start_from(initial, self.run.dataset_json)
         self.progress.rewrite(self.records)
 

@@ -14,7 +14,7 @@ from petlesion.inference.backends.openvino import (
     computes_bfloat16,
     processor_capabilities,
 )
-from petlesion.inference.backends.torch import open_model_folder
+from petlesion.inference.backends.torch import LogitDifference, open_model_folder
 from petlesion.inference.predict import PredictionSettings, load_model, predict
 from petlesion.model.bundle import Bundle
 from petlesion.volume import Study
@@ -32,7 +32,7 @@ def patch(rng: np.random.Generator) -> np.ndarray:
 
 
 def test_float32_is_torchs(network_path: Path, model_folder: Path, patch: np.ndarray) -> None:
-    network = open_model_folder(model_folder, ["0"]).networks["0"]
+    network = LogitDifference(open_model_folder(model_folder, ["0"]).networks["0"])
     with torch.inference_mode():
         expected = network(torch.from_numpy(patch)).numpy()
     found = OpenVinoNetwork(network_path, "float32")(patch)

@@ -9,7 +9,6 @@ import torch
 
 from petlesion.errors import ModelError, UsageError
 from petlesion.inference.backends.torch import (
-    LesionLogit,
     TorchNetwork,
     available_folds,
     build_network,
@@ -154,14 +153,3 @@ def test_bfloat16_on_torch_is_near_float32(model_folder: Path, rng: np.random.Ge
     patch = rng.normal(size=(1, 2, 32, 32, 32)).astype(np.float32)
     exact, short = (TorchNetwork(network, "cpu", precision)(patch) for precision in ("float32", "bfloat16"))
     assert 0 < np.abs(exact - short).mean() < 0.05 * np.abs(exact).mean() + 0.05
-
-
-@pytest.mark.parametrize(("labels", "lesion"), [(2, 1), (4, 1), (4, 2), (4, 3)])
-def test_the_lesion_s_logit_tells_its_softmax_probability(labels: int, lesion: int) -> None:
-    torch.manual_seed(0)
-    network = torch.nn.Conv3d(2, labels, 1)
-    image = torch.randn(1, 2, 3, 4, 5)
-    logit = LesionLogit(network, lesion)(image)
-    assert logit.shape == (1, 1, 3, 4, 5)
-    expected = network(image).double().softmax(1)[:, lesion : lesion + 1]
-    torch.testing.assert_close(logit.double().sigmoid(), expected, atol=1e-6, rtol=1e-5)

@@ -45,7 +45,7 @@ class OpenVinoNetwork:
         self._request: Any = None
 
     def __call__(self, patches: Float) -> Float:
-        """[1, channel, z, y, x] -> the lesion's logit against all else, [1, 1, z, y, x]."""
+        """[1, channel, z, y, x] -> logits against the background's, [1, label - 1, z, y, x]."""
         if self._request is None:
             self._request = self._compiled.create_infer_request()
         self._request.start_async({0: patches}, share_inputs=True)

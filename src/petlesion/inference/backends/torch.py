@@ -10,6 +10,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +28,14 @@ from petlesion.model.bundle import file_sha256
 from petlesion.model.plan import Plan, plan_from_nnunet, resolve_configuration
 
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
+_POLL_S = 0.1
 _NETWORK_HOME = "dynamic_network_architectures."
 _OPERATION_HOME = "torch.nn."
 
 
 @dataclass(frozen=True, eq=False)
 class ModelFolder:
-    """An nnU-Net v2 model folder: its plan, its networks by fold (see LesionLogit), and its JSON files."""
+    """An nnU-Net v2 model folder: its plan, its networks by fold, and its JSON files as they are."""
 
     path: Path
     plan: Plan
@@ -45,37 +47,37 @@ class ModelFolder:
     configuration: str
 
 
-class LesionLogit(torch.nn.Module):
-    """A segmentation network whose output is the logit of a lesion against all other labels together.
+class LogitDifference(torch.nn.Module):
+    """A segmentation network whose output is each label's logit less the background's."""
 
-    The logistic function of it is the softmax probability of the lesion, however many labels there are: that
-    of n others weighs as log Σ exp of theirs. For two labels it is the difference of their logits.
-    """
-
-    def __init__(self, network: torch.nn.Module, lesion: int) -> None:
+    def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.lesion = lesion
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """[batch, channel, z, y, x] -> [batch, 1, z, y, x]."""
-        before, lesion, after = self.network(image).tensor_split((self.lesion, self.lesion + 1), dim=1)
-        others = torch.cat((before, after), dim=1)
-        if others.shape[1] > 1:
-            others = others.logsumexp(1, keepdim=True)
-        return cast(torch.Tensor, lesion - others)
+        """[batch, channel, z, y, x] -> [batch, label - 1, z, y, x]."""
+        logits = self.network(image)
+        return cast(torch.Tensor, logits[:, 1:] - logits[:, :1])
 
 
 class TorchNetwork:
-    """A network of a model folder on a device: float32 arrays in and out."""
+    """A network on a device: float32 arrays in and out."""
 
     def __init__(self, network: torch.nn.Module, device: str, precision: str) -> None:
         self._device = torch.device(device)
-        self._network = network.eval().to(self._device)
+        self._network = LogitDifference(network).eval().to(self._device)
         self._bfloat16 = precision == "bfloat16"
+        self._thread = ThreadPoolExecutor(1)
 
     def __call__(self, patches: Float) -> Float:
-        """[batch, channel, z, y, x] -> the lesion's logit against all else, [batch, 1, z, y, x]."""
+        """[batch, channel, z, y, x] -> logits against the background's, [batch, label - 1, z, y, x]."""
+        # In a thread of its own, so that Ctrl-C need not wait for the end of a patch.
+        answer = self._thread.submit(self._run, patches)
+        while not answer.done():
+            wait([answer], timeout=_POLL_S)
+        return answer.result()
+
+    def _run(self, patches: Float) -> Float:
         with torch.inference_mode(), self._autocast():
             output = self._network(torch.from_numpy(patches).to(self._device))
         return cast(Float, output.float().cpu().numpy())
@@ -122,10 +124,10 @@ def open_model_folder(
         raise ModelError(f"the checkpoints in {path} are not nnU-Net v2's: they lack {error}") from None
     plan = plan_from_nnunet(plans, dataset, configuration, mirror_axes=mirror_axes, orientation=orientation)
     settings = resolve_configuration(plans, configuration)
-    networks: dict[str, torch.nn.Module] = {}
-    for fold, checkpoint in checkpoints.items():
-        network = _with_weights(build_network(settings, plan), checkpoint, path / f"fold_{fold}")
-        networks[fold] = LesionLogit(network, plan.lesion_label).eval()
+    networks = {
+        fold: _with_weights(build_network(settings, plan), checkpoint, path / f"fold_{fold}")
+        for fold, checkpoint in checkpoints.items()
+    }
     weights_sha256 = _sha256_of_all(files.values())
     return ModelFolder(path, plan, networks, weights_sha256, plans, dataset, trainer, configuration)
 
