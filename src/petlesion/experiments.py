@@ -248,6 +248,17 @@ PUBLISHED: Mapping[str, PublishedRow] = MappingProxyType({row.name: row for row 
 _RELEASED_FEATURES = {256: 320, 512: 512}
 _RELEASED_LEARNING_RATE = {1e-3: 1e-4, 1e-2: 1e-2}
 
+# What Table 1 says of every experiment, and no setting changes.
+TABLE_1: Mapping[str, str] = MappingProxyType(
+    {
+        "network": "nnU-Net's PlainConvUNet, 3d_fullres, with deep supervision",
+        "momentum of sgd": "0.99, Nesterov",
+        "schedule": "polynomial decay of the learning rate",
+        "augmentation": "nnU-Net's: rotation, scaling, Gaussian noise and blur, brightness, contrast, "
+        "low resolution, gamma",
+    }
+)
+
 _NNUNET = "nnU-Net's default"
 _SOURCES: Mapping[str, str] = {
     "epochs": "Table 2",

@@ -208,6 +208,13 @@ def with_a_short_ct(folder: Path, study: Study) -> str:
     return "misses"
 
 
+def with_one_slice(folder: Path, study: Study) -> str:
+    assert study.ct is not None
+    for name, volume in (("PET", study.pet), ("CT", study.ct)):
+        write_volume(folder / f"{name}.nii.gz", type(volume)(volume.array[:1], volume.affine))
+    return "single slice"
+
+
 def emptied(folder: Path, study: Study) -> str:
     for path in folder.iterdir():
         path.unlink()
@@ -221,6 +228,7 @@ SPOILERS = [
     truncated,
     with_another_label,
     with_a_short_ct,
+    with_one_slice,
     emptied,
 ]
 

@@ -118,5 +118,7 @@ def test_one_experiment_is_shown_with_sources() -> None:
     assert re.search(r"mirroring\s+no\s+Table 2", table)
     assert re.search(r"batch_dice\s+planned\s", table)
     assert re.search(r"initial_weights\s+none\s", table)
+    assert re.search(r"network\s+nnU-Net's PlainConvUNet.*Table 1", table)
     shown = json.loads(RUNNER.invoke(app, ["experiment", "show", "d", "--json"]).stdout)
     assert shown["experiment"]["patch_size"] == [192, 192, 192]
+    assert shown["table_1"]["momentum of sgd"].startswith("0.99")

@@ -11,7 +11,9 @@ from petlesion.errors import ModelError
 from petlesion.inference.backends.openvino import OpenVinoNetwork
 from petlesion.inference.backends.torch import TorchNetwork, open_model_folder
 from petlesion.inference.predict import PredictionSettings, load_model, predict
+from petlesion.inference.tiling import Network
 from petlesion.model.bundle import Bundle
+from petlesion.model.plan import Plan
 from petlesion.training.export import ExportRequest, export_model
 from petlesion.volume import Study
 from tests.inference.nnunet import Recipe, write_model_folder
@@ -151,6 +153,21 @@ def test_the_orientation_can_be_stated(tmp_path: Path, phantom: Study) -> None:
     found = predict(as_lps, load_model(bundle.path, precision="float32"), FULL).probability
     assert found.orientation == "RAS"
     np.testing.assert_allclose(found.reoriented("LPS").array, expected.array, atol=1e-3)
+
+
+def test_a_network_that_comes_out_otherwise_is_not_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe())
+
+    def answer(network: Network, plan: Plan) -> np.ndarray:
+        off = 0.002 if isinstance(network, OpenVinoNetwork) else 0.0
+        return np.full(plan.patch_size, 0.6 + off, dtype=np.float32)
+
+    monkeypatch.setattr("petlesion.training.export.probe_probability", answer)
+    with pytest.raises(ModelError, match="cannot be exported"):
+        export_model(ExportRequest([folder]), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_what_cannot_be_exported_leaves_nothing(tmp_path: Path) -> None:

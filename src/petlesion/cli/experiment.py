@@ -53,15 +53,16 @@ def show(
     changes: list[str] = _CHANGES,
     as_json: bool = _AS_JSON,
 ) -> None:
-    """Show every setting of an experiment and where its value comes from."""
-    from petlesion.experiments import find_experiment, sources_of, with_settings
+    """Show every setting of an experiment and where its value comes from, and what Table 1 fixes for all."""
+    from petlesion.experiments import TABLE_1, find_experiment, sources_of, with_settings
 
     experiment = with_settings(find_experiment(name), changes)
     sources = sources_of(experiment)
     if as_json:
-        print_json({"experiment": experiment.as_dict(), "sources": sources})
+        print_json({"experiment": experiment.as_dict(), "sources": sources, "table_1": dict(TABLE_1)})
         return
     rows = [[setting, _value(setting, getattr(experiment, setting)), sources[setting]] for setting in sources]
+    rows += [[fact, value, "Table 1"] for fact, value in TABLE_1.items()]
     print_table((name, "value", "source"), rows)
 
 

@@ -93,6 +93,7 @@ class SegmentationJob:
         from petlesion.intake import read_source, to_study
         from petlesion.outputs import RECORD
         from petlesion.records import earlier_record, mark_of
+        from petlesion.report.html import require_volume
 
         if source.problem is not None:
             raise source.problem
@@ -102,9 +103,12 @@ class SegmentationJob:
             return _Ready(folder, mark, record)
         images = read_source(source)
         study = to_study(images)
+        require_volume(study)
         facts = self.models.facts(has_ct=study.ct is not None)
         prepared = prepare_study(study, facts.model, facts.settings.prediction)
-        return _Ready(folder, mark, inputs=_Inputs(images, study, prepared, facts))
+        # The CT on its own grid, half a gigabyte of it, is of no use from here on.
+        kept = replace(images, ct=None, reference=None)
+        return _Ready(folder, mark, inputs=_Inputs(kept, study, prepared, facts))
 
     def _compute(self, source: StudySource, ready: _Ready) -> Callable[[], None]:
         from petlesion.inference.predict import predict_prepared

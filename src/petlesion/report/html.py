@@ -68,11 +68,16 @@ def write_report(
     return projections
 
 
-def _check(study: Study, mask: Volume, uncertainty: Volume | None) -> None:
+def require_volume(study: Study) -> None:
+    """Raise GeometryError for a PET of a single slice, of which no projection can be made."""
     if min(study.pet.shape) < 2:
         raise GeometryError(
             f"study {study.name}: a PET of shape {study.pet.shape} is a single slice; give a whole volume"
         )
+
+
+def _check(study: Study, mask: Volume, uncertainty: Volume | None) -> None:
+    require_volume(study)
     for what, other in (("mask", mask), ("uncertainty", uncertainty)):
         if other is not None and not other.grid.matches(study.pet.grid):
             raise GeometryError(

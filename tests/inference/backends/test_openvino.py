@@ -63,6 +63,12 @@ needs_bfloat16 = pytest.mark.skipif(not computes_bfloat16(), reason="the process
 
 
 @needs_bfloat16
+def test_bfloat16_gives_the_same_bytes_with_as_many_threads(network_path: Path, patch: np.ndarray) -> None:
+    first = OpenVinoNetwork(network_path, "bfloat16", threads=2)(patch)
+    np.testing.assert_array_equal(OpenVinoNetwork(network_path, "bfloat16", threads=2)(patch), first)
+
+
+@needs_bfloat16
 def test_bfloat16_is_near_float32(bundle: Bundle, known_study: Study) -> None:
     settings = PredictionSettings(tiles="full")
     exact, short = (
