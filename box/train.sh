@@ -8,24 +8,24 @@ bin=$1 data=$2 work=$3
 bodies=$work/Dataset010_Simulated
 both=$work/Dataset011_Box
 
-# weights STEP EXPERIMENT: where a step's network is.
-weights() { echo "$work/$1/Dataset010_Simulated/$2__nnUNetPlans__3d_fullres/fold_0/checkpoint_final.pth"; }
+# weights STEP: where a step's network is.
+weights() { echo "$work/$1/Dataset010_Simulated/box__nnUNetPlans__3d_fullres/fold_0/checkpoint_final.pth"; }
 
 train() { "$bin/petlesion" train "$@" --preprocessed "$work/preprocessed"; }
 
-# begin STEP EXPERIMENT SETTINGS...: train on simulated bodies alone.
+# begin STEP SETTINGS...: train on simulated bodies alone.
 begin() {
-    step=$1 experiment=$2
-    shift 2
-    train "$bodies" -e "$experiment" -f 0 -o "$work/$step" --set organs=false "$@"
+    step=$1
+    shift
+    train "$bodies" -e box -f 0 -o "$work/$step" --set organs=false "$@"
 }
 
 "$bin/python" box/cohort.py --studies "$data/sts" --organs "$data/organs" -o "$work"
-begin near box --set epochs=75 --set iterations=100 --set patch_size=48x40x40 --set oversampled_cases=all
-begin far box --set epochs=38 --set iterations=50 --set batch_size=4 --set oversampling=0.25 \
-    --set patch_size=64x48x48 --set "initial_weights=$(weights near box)"
-for experiment in box box-pet; do
-    begin wide "$experiment" --set epochs=52 --set iterations=50 --set "initial_weights=$(weights far box)"
-done
-train "$both" -e box -o "$work/results" --set "initial_weights=$(weights wide box)"
-train "$both" -e box-pet -f 0 -o "$work/results" --set "initial_weights=$(weights wide box-pet)"
+begin near --set epochs=75 --set iterations=100 --set patch_size=48x40x40 --set oversampled_cases=all
+begin far --set epochs=38 --set iterations=50 --set batch_size=4 --set oversampling=0.25 \
+    --set patch_size=64x48x48 --set "initial_weights=$(weights near)"
+begin wide --set epochs=52 --set iterations=50 --set "initial_weights=$(weights far)"
+train "$both" -e box -o "$work/results" --set "initial_weights=$(weights wide)"
+# Fold 1 holds out STS_001, of whom there is a whole body to score it on.
+train "$both" -e box-pet -f 1 -o "$work/results" \
+    --set "initial_weights=$work/results/Dataset011_Box/box__nnUNetPlans__3d_fullres"

@@ -352,7 +352,8 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         **_table_2_variants(),
         "quick": _QUICK,
         "box": _BOX,
-        "box-pet": replace(_BOX, name="box-pet", input="pet"),
+        # From the network of the same fold that sees CT too.
+        "box-pet": replace(_BOX, name="box-pet", input="pet", epochs=6, learning_rate=5e-4),
     }
 )
 

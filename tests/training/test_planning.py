@@ -62,7 +62,7 @@ def stock_plan(folder: Path, fingerprint: Json, dataset_json: Json, monkeypatch:
         monkeypatch.setenv(f"nnUNet_{kind}", str(folder / kind))
         (folder / kind / name).mkdir(parents=True)
     case = {"images": ["a.nii.gz", "b.nii.gz"], "label": "c.nii.gz"}
-    settings = {**dataset_json, "dataset": {"case": case}, "overwrite_image_reader_writer": "SimpleITKIO"}
+    settings = {"overwrite_image_reader_writer": "SimpleITKIO", **dataset_json, "dataset": {"case": case}}
     (folder / "raw" / name / "dataset.json").write_text(json.dumps(settings))
     (folder / "preprocessed" / name / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
     ExperimentPlanner(name).plan_experiment()

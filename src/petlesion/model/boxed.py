@@ -10,7 +10,7 @@ from petlesion.errors import ModelError
 KINDS: Mapping[str, str] = {"ct-pet": "PET/CT", "pet": "PET without CT"}
 """What the models in the box are for, by the folder of each."""
 
-LIMITS = "finds sarcomas in cropped studies, but in whole bodies it marks bowel and other organs too"
+LIMITS = "finds sarcomas in cropped studies, but in whole bodies it marks heart, bowel and other organs too"
 """What a user of the models in the box must be told; their card has the figures. It goes with the bundles."""
 
 _FOLDER = Path(__file__).parent / "boxed"
