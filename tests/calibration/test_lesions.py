@@ -45,10 +45,11 @@ def test_no_component_has_no_features() -> None:
 def test_a_known_model_is_recovered(rng: np.random.Generator) -> None:
     weights, intercept = np.array([1.0, -0.5, 2.0, 0.0, 0.3, 0.0]), -0.7
     features = rng.normal(0, 1, (20000, 6)) * [1, 2, 0.5, 1, 3, 0] + [0, 1, 0, 0, -2, 5]
-    truth = expit(intercept + features @ weights)
+    truth = expit(intercept + features @ weights - 0.4 * features[:, 0] ** 2)
     model = fit_lesions(features, rng.random(len(features)) < truth)
     np.testing.assert_allclose(np.array(model.weights) / model.scales, weights, atol=0.1)
-    assert model.weights[5] == 0  # it never varies
+    np.testing.assert_allclose(model.squares, [-0.4, 0, 0, 0, 0, 0], atol=0.1)
+    assert model.weights[5] == model.squares[5] == 0  # it never varies
     typical = np.abs(features - features.mean(axis=0)).max(axis=1) < 4
     np.testing.assert_allclose(model.confidence(features)[typical], truth[typical], atol=0.06)
 
@@ -61,6 +62,7 @@ def test_the_fit_is_where_the_penalised_likelihood_is_flat(rng: np.random.Genera
     steps = (features - np.array(model.centres)) / np.array(model.scales)
     assert abs(error.sum()) < 1e-2
     np.testing.assert_allclose(steps.T @ error + np.array(model.weights), 0, atol=1e-2)
+    np.testing.assert_allclose((steps**2).T @ error + np.array(model.squares), 0, atol=1e-2)
 
 
 def test_components_of_one_kind_are_refused(rng: np.random.Generator) -> None:

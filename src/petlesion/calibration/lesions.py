@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,26 +34,33 @@ _SURE = 1e-6
 
 @dataclass(frozen=True)
 class LesionModel:
-    """Confidence = σ(intercept + Σ weight · (feature − centre) / scale), a probability from 0 to 1."""
+    """Confidence = σ(intercept + Σ weight · z + Σ square · z²), with z = (feature − centre) / scale.
+
+    Squares, since it need be neither the smallest nor the largest, the faintest nor the hottest that is most
+    often real.
+    """
 
     features: tuple[str, ...]
     centres: tuple[float, ...]
     scales: tuple[float, ...]
     weights: tuple[float, ...]
+    squares: tuple[float, ...]
     intercept: float
 
     def confidence(self, features: Floats) -> Floats:
         """Probability of being real for each component; `features` [component, feature] as in FEATURES."""
-        logits = self.intercept + self._standardised(features) @ np.array(self.weights)
+        logits = self.intercept + self._columns(features) @ np.array((*self.weights, *self.squares))
         return np.asarray(expit(logits), dtype=np.float64)
 
     def as_json(self) -> dict[str, Any]:
         """The model as plain data."""
         return asdict(self)
 
-    def _standardised(self, features: Floats) -> Floats:
+    def _columns(self, features: Floats) -> Floats:
+        """Standardised features and their squares, [component, 2 · feature]."""
         steps = (features - np.array(self.centres)) / np.array(self.scales)
-        return np.asarray(np.clip(steps, -_FARTHEST, _FARTHEST), dtype=np.float64)
+        steps = np.clip(steps, -_FARTHEST, _FARTHEST)
+        return np.asarray(np.concatenate([steps, steps**2], axis=1), dtype=np.float64)
 
 
 def component_features(labels: Labels, count: int, pet: Volume, prediction: Prediction) -> Floats:
@@ -92,7 +99,7 @@ def component_features(labels: Labels, count: int, pet: Volume, prediction: Pred
 
 
 def fit_lesions(features: Floats, real: npt.NDArray[np.bool_]) -> LesionModel:
-    """Logistic regression on standardised features, with half the squared weights as penalty.
+    """Logistic regression on standardised features and their squares; penalty: half the squared weights.
 
     The penalty is fixed, not tuned. A feature that never varies gets no weight. Raises CohortError unless
     there are real and false components.
@@ -106,8 +113,9 @@ def fit_lesions(features: Floats, real: npt.NDArray[np.bool_]) -> LesionModel:
     centres, spread = features.mean(axis=0), features.std(axis=0)
     varies = spread > 1e-9
     scales = np.where(varies, spread, 1.0)
-    model = LesionModel(FEATURES, _floats(centres), _floats(scales), (0.0,) * len(FEATURES), 0.0)
-    columns = model._standardised(features) * varies
+    none = (0.0,) * len(FEATURES)
+    model = LesionModel(FEATURES, _floats(centres), _floats(scales), none, none, 0.0)
+    columns = model._columns(features) * np.tile(varies, 2)
     sign = np.where(real, 1.0, -1.0)
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
@@ -117,9 +125,10 @@ def fit_lesions(features: Floats, real: npt.NDArray[np.bool_]) -> LesionModel:
         value = np.logaddexp(0, -margin).sum() + _RIDGE / 2 * weights @ weights
         return float(value), np.array([pull.sum(), *(columns.T @ pull + _RIDGE * weights)])
 
-    found = minimize(loss, np.zeros(1 + len(FEATURES)), jac=True, method="L-BFGS-B")
+    found = minimize(loss, np.zeros(1 + columns.shape[1]), jac=True, method="L-BFGS-B")
     intercept, *weights = (float(value) for value in found.x)
-    return LesionModel(FEATURES, model.centres, model.scales, tuple(weights), intercept)
+    half = len(FEATURES)
+    return replace(model, weights=tuple(weights[:half]), squares=tuple(weights[half:]), intercept=intercept)
 
 
 def lesion_model_from_json(data: dict[str, Any]) -> LesionModel:
@@ -129,10 +138,12 @@ def lesion_model_from_json(data: dict[str, Any]) -> LesionModel:
         _floats(data["centres"]),
         _floats(data["scales"]),
         _floats(data["weights"]),
+        _floats(data["squares"]),
         float(data["intercept"]),
     )
-    values = (*model.centres, *model.scales, *model.weights, model.intercept)
-    lengths = {len(model.centres), len(model.scales), len(model.weights), len(FEATURES)}
+    lists = (model.centres, model.scales, model.weights, model.squares)
+    values = (*(value for values in lists for value in values), model.intercept)
+    lengths = {*(len(values) for values in lists), len(FEATURES)}
     if (
         model.features != FEATURES
         or len(lengths) > 1
