@@ -27,5 +27,7 @@ begin far --set epochs=38 --set iterations=50 --set batch_size=4 --set oversampl
 begin wide --set epochs=52 --set iterations=50 --set "initial_weights=$(weights far)"
 train "$both" -e box -o "$work/results" --set "initial_weights=$(weights wide)"
 # Fold 1 holds out STS_001, of whom there is a whole body to score it on.
-train "$both" -e box-pet -f 1 -o "$work/results" \
+train "$both" -e box-pet -f 1 -o "$work/begun" --set epochs=6 --set learning_rate=5e-4 \
     --set "initial_weights=$work/results/Dataset011_Box/box__nnUNetPlans__3d_fullres"
+train "$both" -e box-pet -f 1 -o "$work/results" \
+    --set "initial_weights=$work/begun/Dataset011_Box/box-pet__nnUNetPlans__3d_fullres"

@@ -353,7 +353,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         "quick": _QUICK,
         "box": _BOX,
         # From the network of the same fold that sees CT too.
-        "box-pet": replace(_BOX, name="box-pet", input="pet", epochs=6, learning_rate=5e-4),
+        "box-pet": replace(_BOX, name="box-pet", input="pet", epochs=10),
     }
 )
 
