@@ -199,7 +199,7 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def make_task(folder: Path, model: Path | None, device: str, *, small: bool) -> tuple[Task, float]:
+def make_task(folder: Path, model: Path | None, device: str, small: bool) -> tuple[Task, float]:
     """Simulate the study, make or take the model, for a processor export its bundle; TFLOP of one patch."""
     import torch
     from tests.inference.nnunet import Recipe, write_model_folder
@@ -208,8 +208,6 @@ def make_task(folder: Path, model: Path | None, device: str, *, small: bool) -> 
     from petlesion.inference.backends.torch import open_model_folder
     from petlesion.simulation.study import SimulationSettings, simulate
 
-    if device == "cpu":
-        from petlesion.training.export import ExportRequest, export_model
     spacing = SMALL_SPACING_MM if small else FULL_SPACING_MM
     study = simulate(SEED, SimulationSettings(spacing_mm=spacing, slices=163 if small else 326))
     print(f"study: {study.pet.shape} voxels of {spacing} mm; {body_extent(study)}", flush=True)
@@ -224,6 +222,8 @@ def make_task(folder: Path, model: Path | None, device: str, *, small: bool) -> 
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, len(opened.plan.channels), *opened.plan.patch_size))
     if device == "cpu":
+        from petlesion.training.export import ExportRequest, export_model
+
         export_model(ExportRequest([model], folds=[fold]), folder / "bundle")
     return Task(folder, model, fold, device), counter.get_total_flops() / 1e12
 
@@ -316,7 +316,9 @@ def main() -> None:
 
     print(describe())
     with tempfile.TemporaryDirectory() as name:
-        task, flops = in_own_process(make_in, Path(name), arguments.model, arguments.device, arguments.small)
+        task, flops = in_own_process(
+            make_task, Path(name), arguments.model, arguments.device, arguments.small
+        )
         print(f"one patch: {flops:.3f} TFLOP", flush=True)
         if arguments.turns:
             in_own_process(take_turns, task, arguments.turns)
@@ -349,10 +351,6 @@ def main() -> None:
             ceiling = in_own_process(matrix_ceiling, precision)
             reached = flops * found.calls / found.seconds
             print(f"    {reached:.2f} of {ceiling:.2f} TFLOP/s of a matrix product: {reached / ceiling:.0%}")
-
-
-def make_in(folder: Path, model: Path | None, device: str, small: bool) -> tuple[Task, float]:
-    return make_task(folder, model, device, small=small)
 
 
 if __name__ == "__main__":

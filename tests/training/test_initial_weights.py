@@ -10,6 +10,9 @@ import torch
 
 from petlesion.cohort.layout import Cohort, Fold, add_study, create_cohort, write_folds
 from petlesion.errors import CohortError, ExperimentError
+from petlesion.experiments import Experiment
+from petlesion.training.initial_weights import InitialWeights
+from petlesion.training.run import Run
 from petlesion.training.sampling import SelectedChannels
 from petlesion.training.trainer import TrainingOptions, prepare_run, train
 from tests.conftest import make_phantom
@@ -31,6 +34,13 @@ def finished(
     """The folder of a fold whose weights others start from."""
     short = tiny("epochs=1", "iterations=2")
     return train(cohort, short, 0, tmp_path_factory.mktemp("results"), options)
+
+
+def prepared(
+    cohort: Cohort, experiment: Experiment, results: Path, options: TrainingOptions
+) -> tuple[Run, Path]:
+    """A run as `train` prepares it for fold 0."""
+    return prepare_run(cohort, experiment, results, options, InitialWeights.of(experiment, 0))
 
 
 def test_training_starts_from_initial_weights(
@@ -116,12 +126,12 @@ def turned_cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 def test_a_run_takes_over_the_plan_of_the_weights_that_it_starts_from(
     cohort: Cohort, turned_cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
 ) -> None:
-    own, own_arrays = prepare_run(turned_cohort, tiny(), tmp_path / "own", options)
+    own, own_arrays = prepared(turned_cohort, tiny(), tmp_path / "own", options)
     assert own.plan["transpose_forward"] == [1, 0, 2]
     assert own.plan["configurations"]["3d_fullres"]["spacing"] == [6.0, 3.0, 3.0]
 
     start = f"initial_weights={finished / 'checkpoint_final.pth'}"
-    taken, arrays = prepare_run(turned_cohort, tiny(start), tmp_path / "taken", options)
+    taken, arrays = prepared(turned_cohort, tiny(start), tmp_path / "taken", options)
     theirs = json.loads((finished.parent / "plans.json").read_text())
     for key in ("transpose_forward", "transpose_backward", "foreground_intensity_properties_per_channel"):
         assert taken.plan[key] == theirs[key]
@@ -144,9 +154,9 @@ def _shape(folder: Path) -> tuple[int, ...]:
 def test_a_run_of_the_same_cohort_and_plan_shares_its_arrays(
     cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
 ) -> None:
-    _, own = prepare_run(cohort, tiny(), tmp_path / "own", options)
+    _, own = prepared(cohort, tiny(), tmp_path / "own", options)
     start = f"initial_weights={finished / 'checkpoint_final.pth'}"
-    assert prepare_run(cohort, tiny(start), tmp_path / "taken", options)[1] == own
+    assert prepared(cohort, tiny(start), tmp_path / "taken", options)[1] == own
 
 
 def test_a_channel_that_the_weights_never_saw_is_normalised_as_planned(
@@ -154,7 +164,7 @@ def test_a_channel_that_the_weights_never_saw_is_normalised_as_planned(
 ) -> None:
     of_pet = train(cohort, tiny("input=pet", *BARELY), 0, tmp_path / "first", options)
     experiment = tiny("input=pet", f"initial_weights={of_pet / 'checkpoint_final.pth'}")
-    run, arrays = prepare_run(turned_cohort, experiment, tmp_path / "second", options)
+    run, arrays = prepared(turned_cohort, experiment, tmp_path / "second", options)
     assert run.plan["configurations"]["3d_fullres"]["normalization_schemes"] == ["ZScoreNormalization"]
     assert _shape(arrays) == (24, 60, 27)
 
@@ -164,7 +174,7 @@ def test_pet_normalised_otherwise_is_refused(
 ) -> None:
     start = f"initial_weights={finished / 'checkpoint_final.pth'}"
     with pytest.raises(ExperimentError, match="trained with pet_normalization=study; set it"):
-        prepare_run(turned_cohort, tiny(start, "pet_normalization=cohort"), tmp_path, options)
+        prepared(turned_cohort, tiny(start, "pet_normalization=cohort"), tmp_path, options)
 
 
 def test_each_fold_starts_from_its_own_weights_of_a_run(

@@ -156,7 +156,7 @@ def test_sources_take_turns_in_every_batch() -> None:
 
 def make_batches(cohort: Cohort, preprocessed: Path, results: Path, *changes: str) -> Batches:
     options = TrainingOptions(preprocessed=preprocessed, processes=1)
-    run, folder = prepare_run(cohort, tiny(*changes), results, options)
+    run, folder = prepare_run(cohort, tiny(*changes), results, options, None)
     return build_batches(run, cohort, folder, 0)
 
 

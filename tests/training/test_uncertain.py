@@ -65,7 +65,7 @@ def uncertain_batches(
     cohort: Cohort, earlier_run: Path, results: Path, options: TrainingOptions, *changes: str
 ) -> Batches:
     experiment = tiny("sampling=uncertain", f"earlier_run={earlier_run}", *changes)
-    run, folder = prepare_run(cohort, experiment, results, options)
+    run, folder = prepare_run(cohort, experiment, results, options, None)
     return build_batches(run, cohort, folder, 0, options)
 
 

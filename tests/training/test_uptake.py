@@ -16,7 +16,7 @@ def test_voxels_are_drawn_in_proportion_to_the_square_of_uptake(
     cohort: Cohort, preprocessed: Path, tmp_path: Path
 ) -> None:
     options = TrainingOptions(preprocessed=preprocessed, processes=1)
-    _, folder = prepare_run(cohort, tiny(), tmp_path, options)
+    _, folder = prepare_run(cohort, tiny(), tmp_path, options, None)
     centres = draw_uptake(folder, ("case0", "case1"), 1, lambda what, steps: nullcontext(lambda: None))
     voxels = centres.read("case0")
     data, *_ = nnUNetDatasetBlosc2(str(folder), ["case0"]).load_case("case0")
@@ -32,7 +32,9 @@ def test_voxels_are_drawn_in_proportion_to_the_square_of_uptake(
 
 
 def test_a_case_is_drawn_once(cohort: Cohort, preprocessed: Path, tmp_path: Path) -> None:
-    _, folder = prepare_run(cohort, tiny(), tmp_path, TrainingOptions(preprocessed=preprocessed, processes=1))
+    _, folder = prepare_run(
+        cohort, tiny(), tmp_path, TrainingOptions(preprocessed=preprocessed, processes=1), None
+    )
     counted: list[int] = []
 
     def progress(what: str, steps: int) -> nullcontext[object]:

@@ -18,12 +18,12 @@ CT_NAMES = ("CTres", "CT")
 REFERENCE_NAMES = ("SEG",)
 
 
-def find_entries(root: Path, pet_names: tuple[str, ...] = PET_NAMES) -> list[Entry]:
+def find_entries(root: Path) -> list[Entry]:
     """List the folders that hold any of a study's images, in the order of their paths."""
     entries = []
-    for folder in study_folders(root, pet_names):
+    for folder in study_folders(root, PET_NAMES):
         parts = folder.relative_to(root).parts or (root.resolve().name,)
-        entries.append(entry_of(folder, "_".join(parts), parts[0], pet_names))
+        entries.append(entry_of(folder, "_".join(parts), parts[0], PET_NAMES))
     return entries
 
 

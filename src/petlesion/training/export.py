@@ -31,6 +31,8 @@ from petlesion.model.bundle import Bundle, BundleMember, ModelCard, write_bundle
 from petlesion.model.plan import Plan
 from petlesion.model.probe import PROBE_FILE, probe_sample
 from petlesion.model.training_cases import Digests, trained_on, write_training_cases
+from petlesion.training.labels import LESION
+from petlesion.training.losses import lesion_against_rest
 from petlesion.training.run import EXPERIMENT_NAME
 
 _OPSET = 20
@@ -106,30 +108,23 @@ def _without_organs(folder: ModelFolder) -> ModelFolder:
     """
     if not (_experiment_of(folder.path) or {}).get("experiment", {}).get("organs"):
         return folder
-    lesion = folder.plan.lesion_channel + 1
     networks: dict[str, torch.nn.Module] = {
-        fold: LesionOrNot(network, lesion).eval() for fold, network in folder.networks.items()
+        fold: LesionOrNot(network).eval() for fold, network in folder.networks.items()
     }
-    plan = replace(folder.plan, labels={"background": 0, "lesion": 1})
+    plan = replace(folder.plan, labels={"background": 0, "lesion": LESION})
     return replace(folder, networks=networks, plan=plan)
 
 
 class LesionOrNot(torch.nn.Module):
-    """A network of several labels as one of two: the lesion's logit, and log Σ exp of all others'.
+    """A network that learnt organs as one of two labels."""
 
-    The softmax probability of the lesion is the same.
-    """
-
-    def __init__(self, network: torch.nn.Module, lesion: int) -> None:
+    def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.lesion = lesion
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """[batch, channel, z, y, x] -> [batch, 2, z, y, x]."""
-        before, lesion, after = self.network(image).tensor_split((self.lesion, self.lesion + 1), dim=1)
-        others = torch.cat((before, after), dim=1).logsumexp(1, keepdim=True)
-        return torch.cat((others, lesion), dim=1)
+        return lesion_against_rest(self.network(image))
 
 
 class _Shifted(torch.nn.Module):

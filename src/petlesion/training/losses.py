@@ -50,12 +50,22 @@ class GeneralisedDiceAndCrossEntropy(nn.Module):
         return loss
 
 
+def lesion_against_rest(logits: torch.Tensor) -> torch.Tensor:
+    """Logits of two labels in place of many, [batch, label, *space] -> [batch, 2, *space].
+
+    All labels but the lesion's are summed up (log Σ exp), which leaves the lesion's softmax probability as it
+    is.
+    """
+    lesion = logits[:, LESION : LESION + 1]
+    others = torch.cat((logits[:, :LESION], logits[:, LESION + 1 :]), dim=1)
+    return torch.cat((others.logsumexp(1, keepdim=True), lesion), dim=1)
+
+
 class LesionAndOrgans(nn.Module):
     """A loss of lesions against all else, and the cross-entropy of all labels where organs are known.
 
-    The logits of all labels but the lesion's are summed up (log Σ exp), which leaves the lesion's softmax
-    probability as it is, so that the first part is what it would be without organs. The target's number
-    `unknown`, that after the last label, stands for no lesion in a case whose organs nobody marked.
+    The first part sees lesion_against_rest, so that it is what it would be without organs. The target's
+    number `unknown`, that after the last label, stands for no lesion in a case whose organs nobody marked.
     """
 
     def __init__(self, of_lesions: nn.Module, unknown: int) -> None:
@@ -66,10 +76,9 @@ class LesionAndOrgans(nn.Module):
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """`logits` (batch, labels, *space); `target` (batch, 1, *space) with label numbers."""
-        lesion = logits[:, LESION : LESION + 1]
-        others = torch.cat((logits[:, :LESION], logits[:, LESION + 1 :]), dim=1)
-        against_rest = torch.cat((others.logsumexp(1, keepdim=True), lesion), dim=1)
-        of_lesions: torch.Tensor = self.of_lesions(against_rest, (target == LESION).to(target.dtype))
+        of_lesions: torch.Tensor = self.of_lesions(
+            lesion_against_rest(logits), (target == LESION).to(target.dtype)
+        )
         known = target.numel() - (target == self.unknown).sum()
         of_labels: torch.Tensor = self.cross_entropy(logits, target[:, 0].long()) / known.clamp_min(1)
         return of_lesions + of_labels

@@ -125,7 +125,7 @@ def train(
         find_unsure(run_folder(results, cohort.name, experiment), cohort, experiment, folds[fold]).check()
     initial = InitialWeights.of(experiment, fold)
     earlier = frozenset() if initial is None else initial.seen(folds[fold])
-    run, data_folder = prepare_run(cohort, experiment, results, options, fold)
+    run, data_folder = prepare_run(cohort, experiment, results, options, initial)
     run.check_split(fold, folds[fold])
     fold_folder = run.fold_folder(fold)
     if (fold_folder / FINAL_NAME).exists():
@@ -138,24 +138,28 @@ def train(
         options.say(f"fold {fold}: {computation.describe()}")
         batches = build_batches(run, cohort, data_folder, fold, options)
         training = _Training(run, fold, computation, options.say)
-        training.resume()
+        training.resume(initial)
         training.finish(batches, options)
     return fold_folder
 
 
 def prepare_run(
-    cohort: Cohort, experiment: Experiment, results: Path, options: TrainingOptions, fold: int = 0
+    cohort: Cohort,
+    experiment: Experiment,
+    results: Path,
+    options: TrainingOptions,
+    initial: InitialWeights | None,
 ) -> tuple[Run, Path]:
     """Plan and preprocess a cohort for an experiment; return its run and the folder of its arrays.
 
-    The `fold` matters only where each starts from initial weights of its own, which are of one plan.
+    `initial` are the weights that the experiment names, of any fold: all are of one plan.
     """
     processes = options.processes or available_cores()
     prepared = PreprocessedCohort.at(cohort, options.preprocessed or results / "preprocessed")
     with prepared.lock():
         plan = plan_arrays(prepared.plan(processes), experiment)
     dataset_json = dataset_json_of(cohort, experiment)
-    if (initial := InitialWeights.of(experiment, fold)) is not None:
+    if initial is not None:
         plan = initial.take_plan_over(plan, dataset_json)
     plan = plan_experiment(plan, experiment)
     run = Run(
@@ -263,8 +267,8 @@ class _Training:
     def device(self) -> torch.device:
         return self.learner.computation.device
 
-    def resume(self) -> None:
-        """Go back to the last checkpoint, or to the experiment's initial weights, if there are any."""
+    def resume(self, initial: InitialWeights | None) -> None:
+        """Go back to the last checkpoint, or to the initial weights, if there are any."""
         path = self.folder / LATEST_NAME
         if path.exists():
             checkpoint = load_checkpoint(path, self.device)
@@ -272,7 +276,7 @@ class _Training:
             self.best = checkpoint["_best_ema"]
             restore_random_states(checkpoint["random_states"], self.device)
             self.records = checkpoint[RECORDS]
-        elif (initial := InitialWeights.of(self.run.experiment, self.fold)) is not None:
+        elif initial is not None:
             self.learner.start_from(initial, self.run.dataset_json)
         self.progress.rewrite(self.records)
 
