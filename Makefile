@@ -65,7 +65,7 @@ BOX := box/work
 
 box: .venv/.installed-train
 	box/train.sh $(BIN) $(PETLESION_DATA) $(BOX)
-	box/export.sh $(BIN) $(BOX)
+	box/export.sh $(BIN) $(PETLESION_DATA) $(BOX)
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -10,12 +10,13 @@ in their order, all unless some are named:
   loss         generalised Dice beside plain: false volumes and number of components
   confidence   calibrate ct-pet, and all four together; their confidence on held-out studies and the test set
   flag         the same models' flag on right studies, and on those made wrong on purpose
-  uncertain    patches drawn where ct-pet was unsure or wrong beside patches drawn anywhere
+  uncertain    ct-pet trained on for a third of its epochs, with patches drawn where it was unsure or wrong
+               beside patches drawn anywhere
 The test set is simulated from seeds that nothing was trained on. A checkpoint for ct-pet serves the other
 members of its shape too, unless they have one of their own; studies of the cohort that it was trained on are
-replaced by as many simulated ones, in DIR/Dataset084_Fresh. Tables are printed in Markdown, and kept as
-DIR/tables/PART.md. Everything goes on where it stopped; a part that fails is told at the end, and the others
-go on.
+replaced by as many simulated ones, in DIR/Dataset084_Fresh. --every takes a part of the cohort, into
+DIR/Dataset085_Thinned. Tables are printed in Markdown, and kept as DIR/tables/PART.md. Everything goes on
+where it stopped; a part that fails is told at the end, and the others go on.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from petlesion.training.trainer import TrainingOptions, train
 BENCHMARKS = Path(__file__).parent
 # About what Table 2's rows d and e are to the others: 1.5 and 1.6.
 LARGER_PATCH, MORE_FEATURES = 1.4, 1.6
-STEP = 8  # what a patch must be a multiple of
+STEP = 16  # what a patch must be a multiple of
 ENSEMBLE = ("ct-pet", "pet", "ct", "large")
 PLAIN, GENERALISED = "ct-pet", "generalised-dice"
 HELD_OUT, TESTED = SCORINGS
@@ -65,7 +66,8 @@ class Work:
     """Where everything lies, what is trained, and on which folds; the answers to the command line."""
 
     folder: Path
-    given: Cohort
+    whole: Cohort
+    every: int
     base: Experiment
     folds: str
     initial: Mapping[str, str]
@@ -85,9 +87,11 @@ class Work:
 
     @cached_property
     def cohort(self) -> Cohort:
-        """The cohort that was given, without what initial weights have seen."""
-        starts = set(self.initial.values())
-        return self.simulated.without_seen(self.folder / "Dataset084_Fresh", self.given, starts)
+        """The cohort that was given, or a part of it, without what initial weights have seen."""
+        cohort, starts = self.whole, set(self.initial.values())
+        if self.every > 1:
+            cohort = self.simulated.thinned(self.folder / "Dataset085_Thinned", cohort, self.every)
+        return self.simulated.without_seen(self.folder / "Dataset084_Fresh", cohort, starts)
 
     @cached_property
     def test_cohort(self) -> Cohort:
@@ -235,7 +239,8 @@ def measure_uncertain(work: Work) -> None:
     earlier = earlier_run(work)
     places = ("--earlier-run", earlier, "--test", work.test_cohort.folder, "-o", work.folder / "uncertain")
     size = ("--seeds", work.seeds, "--folds", work.folds, work.mirror)
-    benchmark("uncertain_sampling", work.cohort.folder, *places, *size)
+    budget = ("--set", f"epochs={max(1, work.base.epochs // 3)}", "--set", f"initial_weights={earlier}")
+    benchmark("uncertain_sampling", work.cohort.folder, *places, *size, *budget)
 
 
 def earlier_run(work: Work) -> Path:
@@ -301,6 +306,9 @@ def parse() -> tuple[list[str], Work]:
     parser.add_argument("parts", nargs="*", metavar="PART", help="; ".join(PARTS))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--cohort", type=Path, required=True)
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="take every Nth case of each source"
+    )
     parser.add_argument("--initial", action="append", default=[], metavar="MEMBER=CHECKPOINT")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--epochs", type=int, default=10, help="of each member")
@@ -317,7 +325,8 @@ def parse() -> tuple[list[str], Work]:
     budget = [f"epochs={given.epochs}", f"iterations={given.iterations}"]
     work = Work(
         folder=given.work,
-        given=Cohort.open(given.cohort),
+        whole=Cohort.open(given.cohort),
+        every=given.every,
         base=with_settings(find_experiment("box"), [*budget, *given.changes]),
         folds=given.folds,
         initial=dict(entry.split("=", 1) for entry in given.initial),

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from petlesion.cohort.layout import Cohort, create_cohort, write_index
+from petlesion.cohort.layout import Case, Cohort, create_cohort, write_index
+from petlesion.cohort.organs import organ_names, organs_path, write_organ_names, write_organs
 from petlesion.cohort.parallel import add_all
 from petlesion.cohort.sources import Entry
 from petlesion.cohort.split import SplitSettings, split_cohort
 from petlesion.errors import UsageError
+from petlesion.io.nifti import read_volume
 from petlesion.model.training_cases import seen_cases
 from petlesion.simulation import SimulationSettings, simulate
 from petlesion.simulation.study import study_name, study_seed
@@ -45,6 +47,21 @@ class Simulated:
         write_index(cohort)
         return cohort
 
+    def thinned(self, folder: Path, cohort: Cohort, every: int) -> Cohort:
+        """A cohort of every so many cases of each source, in order of their ids, with their organ masks."""
+        by_source: dict[str, list[Case]] = {}
+        for case in sorted(cohort.cases, key=lambda case: case.case_id):
+            by_source.setdefault(case.source, []).append(case)
+        kept = [case for cases in by_source.values() for case in cases[::every]]
+        thin = self.make(folder, [entry_of(cohort, case) for case in kept])
+        write_organ_names(thin, organ_names(cohort))
+        for case in kept:
+            if organs_path(cohort, case.case_id).exists():
+                write_organs(thin, case.case_id, read_volume(organs_path(cohort, case.case_id)))
+        if (folder / "splits_final.json").exists():
+            return thin
+        return split_cohort(thin, SplitSettings(test_share=0.0, folds=len(cohort.folds)))
+
     def without_seen(self, folder: Path, cohort: Cohort, checkpoints: Iterable[str]) -> Cohort:
         """The cohort, or one with fresh studies in place of those that checkpoints were trained on.
 
@@ -56,15 +73,17 @@ class Simulated:
         if not patients:
             return cohort
         kept = [case for case in cohort.cases if case.patient_id not in patients]
-        entries = [
-            Entry(case.case_id, case.patient_id, partial(cohort.read_study, case.case_id), case.source)
-            for case in kept
-        ]
+        entries = [entry_of(cohort, case) for case in kept]
         entries += self.entries(FRESH_SEED, len(cohort.cases) - len(kept))
         fresh = self.make(folder, entries)
         if (folder / "splits_final.json").exists():
             return fresh
         return split_cohort(fresh, SplitSettings(test_share=0.0, folds=len(cohort.folds)))
+
+
+def entry_of(cohort: Cohort, case: Case) -> Entry:
+    """A case of a cohort, to be added to another."""
+    return Entry(case.case_id, case.patient_id, partial(cohort.read_study, case.case_id), case.source)
 
 
 def trained_on(checkpoint: Path) -> frozenset[str]:

@@ -1,17 +1,39 @@
 #!/bin/sh
-# Exports the trained models into the package: box/export.sh BIN WORK.
+# Exports the trained models into the package, scored and calibrated: box/export.sh BIN DATA WORK.
+#
+# The scores that go along are those of the real studies, each by the networks that have not seen its patient.
 set -eu
-bin=$1 work=$2
+bin=$1 data=$2 work=$3
 boxed=src/petlesion/model/boxed
 
-# export_run EXPERIMENT FOLDER NAME
+# export_run EXPERIMENT NAME OUT OPTIONS...
 export_run() {
-    rm -rf "${boxed:?}/$2"
-    "$bin/petlesion" model export "$work/results/Dataset011_Box/$1__nnUNetPlans__3d_fullres" -o "$boxed/$2" \
-        --no-mirror --half --name "petlesion box, $3" --licence "Apache-2.0; for research use only" \
+    experiment=$1 name=$2 out=$3
+    shift 3
+    rm -rf "$out"
+    "$bin/petlesion" model export "$work/results/Dataset011_Box/${experiment}__nnUNetPlans__3d_fullres" -o "$out" \
+        --no-mirror --half --name "petlesion box, $name" --licence "Apache-2.0; for research use only" \
         --training-data "500 simulated studies, and 34 real FDG PET/CT of soft-tissue sarcomas (IBSI validation set, \
-CC BY 3.0, made from TCIA Soft-tissue-Sarcoma, DOI 10.7937/K9/TCIA.2015.7GO2GSKS)"
+CC BY 3.0, made from TCIA Soft-tissue-Sarcoma, DOI 10.7937/K9/TCIA.2015.7GO2GSKS)" "$@"
 }
 
-export_run box ct-pet "PET/CT"
-export_run box-pet pet "PET without CT"
+# summary BUNDLE PART: write the scores of a set of studies as JSON.
+summary() { "$bin/petlesion" summarize "$1-scores/$2/petlesion.csv" --json >"$1-scores/$2.json"; }
+
+# ship EXPERIMENT FOLDER NAME
+ship() {
+    unscored=$work/unscored/$2
+    export_run "$1" "$3" "$unscored"
+    "$bin/python" benchmarks/accuracy.py "$unscored" --studies "$data/sts" --simulated 0 -o "$unscored-scores"
+    summary "$unscored" as-they-are
+    summary "$unscored" cut-anew
+    printf '{"real studies held out": %s, "the same cut anew": %s}\n' \
+        "$(cat "$unscored-scores/as-they-are.json")" "$(cat "$unscored-scores/cut-anew.json")" >"$unscored-scores.json"
+    export_run "$1" "$3" "$work/scored/$2" --scores "$unscored-scores.json"
+    "$bin/petlesion" model calibrate "$work/scored/$2" "$work/Dataset011_Box" -o "$work/evidence/$2"
+    rm -rf "${boxed:?}/$2"
+    cp -r "$work/scored/$2" "$boxed/$2"
+}
+
+ship box ct-pet "PET/CT"
+ship box-pet pet "PET without CT"

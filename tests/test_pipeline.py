@@ -85,7 +85,7 @@ def test_without_a_model_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_calibrated_model_judges_lesions_and_removes_the_doubtful() -> None:
-    calibration = fit_calibration([gather_evidence(*make_case(seed)) for seed in range(4)], {})
+    calibration = fit_calibration([gather_evidence(*make_case(seed), "made up") for seed in range(4)], {})
     study, prediction = make_case(20)
     everything = SegmentationSettings(min_voxels=0)
     found = segmentation_of(study, prediction, everything, calibration)

@@ -19,7 +19,7 @@ from tests.calibration.makers import make_case
 
 @pytest.fixture(scope="module")
 def evidence() -> list[Evidence]:
-    return [gather_evidence(*make_case(seed)) for seed in range(12)]
+    return [gather_evidence(*make_case(seed), "made up") for seed in range(12)]
 
 
 def test_evidence_tells_what_the_masks_tell(evidence: list[Evidence]) -> None:
@@ -41,7 +41,8 @@ def test_evidence_is_read_as_it_was_written(evidence: list[Evidence], tmp_path: 
     path = tmp_path / "case.npz"
     write_evidence(path, evidence[0])
     again = read_evidence(path)
-    assert (again.case_id, again.passes, again.statistics) == ("case0", 2, evidence[0].statistics)
+    assert (again.case_id, again.source, again.passes) == ("case0", "made up", 2)
+    assert again.statistics == evidence[0].statistics
     np.testing.assert_array_equal(again.features, evidence[0].features)
     for name, value in vars(evidence[0].overlap).items():
         np.testing.assert_array_equal(getattr(again.overlap, name), value)
@@ -49,7 +50,7 @@ def test_evidence_is_read_as_it_was_written(evidence: list[Evidence], tmp_path: 
     with np.load(path) as stored:  # names that files of earlier versions have
         assert sorted(stored.files) == [
             *("case_id", "features", "logits", "pairs", "passes", "predicted_sizes", "reference_sizes"),
-            *("shared_voxels", "statistic_names", "statistics", "voxel_volume_ml"),
+            *("shared_voxels", "source", "statistic_names", "statistics", "voxel_volume_ml"),
         ]
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(FormatError, match="no evidence"):
@@ -59,18 +60,18 @@ def test_evidence_is_read_as_it_was_written(evidence: list[Evidence], tmp_path: 
 def test_evidence_needs_a_reference() -> None:
     study, prediction = make_case(0)
     with pytest.raises(StudyError, match="no reference"):
-        gather_evidence(replace(study, reference=None), prediction)
+        gather_evidence(replace(study, reference=None), prediction, "made up")
 
 
 def test_a_calibration_survives_json_and_judges(evidence: list[Evidence]) -> None:
     calibration = fit_calibration(evidence, {"cohort": "made up"})
     data = json.loads(json.dumps(calibration.as_json()))
     assert calibration_from_json(data) == calibration
-    assert calibration.needs_uncertainty and "disagreement" in calibration.ranges
+    assert calibration.needs_uncertainty and "disagreement" in calibration.ranges["made up"]
     study, prediction = make_case(50)
     labels, count = label_components(prediction.probability.array > 0.5)
     confidence = calibration.confidence(labels, count, study, prediction)
-    real = gather_evidence(study, prediction).overlap.real
+    real = gather_evidence(study, prediction, "made up").overlap.real
     assert confidence[real].mean() > confidence[~real].mean() + 0.3
     assert 0 < (calibration.expected_dice(prediction, labels > 0) or 0) < 1
     assert calibration.doubts(study, prediction) == ()

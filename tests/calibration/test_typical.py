@@ -7,6 +7,7 @@ import pytest
 
 from petlesion.calibration.typical import (
     STATISTICS,
+    Ranges,
     disagreement,
     study_statistics,
     typical_ranges,
@@ -26,8 +27,8 @@ def training_studies() -> list[Study]:
 
 
 @pytest.fixture(scope="module")
-def ranges(training_studies: list[Study]) -> dict[str, tuple[float, float]]:
-    return typical_ranges([study_statistics(study) for study in training_studies])
+def ranges(training_studies: list[Study]) -> dict[str, Ranges]:
+    return {"simulated": typical_ranges([study_statistics(study) for study in training_studies])}
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +49,8 @@ def outer_arm(study: Study) -> Study:
     return Study(study.name, *(Volume(image.array[part], image.affine) for image in images))
 
 
-def test_a_study_like_the_training_studies_is_not_flagged(
-    other: Study, ranges: dict[str, tuple[float, float]]
-) -> None:
-    assert set(ranges) == set(STATISTICS) - {"disagreement"}
+def test_a_study_like_the_training_studies_is_not_flagged(other: Study, ranges: dict[str, Ranges]) -> None:
+    assert set(ranges["simulated"]) == set(STATISTICS) - {"disagreement"}
     assert what_is_unusual(study_statistics(other), ranges) == ()
     assert what_is_unusual(study_statistics(other.reoriented("RAS")), ranges) == ()
 
@@ -71,13 +70,13 @@ def test_a_study_like_the_training_studies_is_not_flagged(
     ids=["SUV × 10", "SUV / 10", "CT up", "CT back", "CT left", "swapped", "arms only", "HU + 500"],
 )
 def test_a_study_made_wrong_is_flagged_in_words(
-    other: Study, ranges: dict[str, tuple[float, float]], wrong: object, words: str
+    other: Study, ranges: dict[str, Ranges], wrong: object, words: str
 ) -> None:
     clauses = what_is_unusual(study_statistics(wrong(other)), ranges)  # type: ignore[operator]
     assert any(words in clause for clause in clauses), clauses
 
 
-def test_another_grid_is_flagged(ranges: dict[str, tuple[float, float]], other: Study) -> None:
+def test_another_grid_is_flagged(ranges: dict[str, Ranges], other: Study) -> None:
     fine = np.diag([2.0, 2.0, 2.0, 1.0])
     images = (Volume(image.array, fine) for image in (other.pet, other.ct))
     clauses = what_is_unusual(study_statistics(Study("fine", *images)), ranges)
@@ -95,10 +94,29 @@ def test_ranges_reach_half_their_width_and_the_margin_beyond_the_studies() -> No
     ranges = typical_ranges(values)
     assert ranges["hu_median"] == pytest.approx((10 - 190, 390 + 190))
     assert ranges["offset_mm"] == (0, 15)
-    assert what_is_unusual({"hu_median": -181.0, "offset_mm": 16.0}, ranges) == (
+    assert what_is_unusual({"hu_median": -181.0, "offset_mm": 16.0}, {"made up": ranges}) == (
         "the body's median HU is -181, where -180 to 580 is usual",
         "the shift (mm) that would bring PET and CT together is 16, where at most 15 is usual",
     )
+
+
+def test_a_study_is_held_against_the_source_that_it_is_most_like() -> None:
+    whole_body = {"body_length_cm": (90.0, 190.0), "body_width_cm": (30.0, 60.0), "hu_median": (0.0, 60.0)}
+    limb = {"body_length_cm": (10.0, 50.0), "body_width_cm": (8.0, 50.0), "hu_median": (-80.0, 60.0)}
+    ranges = {"simulated": whole_body, "real": limb}
+    assert what_is_unusual({"body_length_cm": 40.0, "body_width_cm": 12.0, "hu_median": -50.0}, ranges) == ()
+    assert what_is_unusual({"body_length_cm": 100.0, "body_width_cm": 12.0, "hu_median": 20.0}, ranges) == (
+        "the width of the body in the picture (cm) is 12, where 30 to 60 is usual",
+    )
+
+
+def test_the_body_is_measured_along_its_length_and_width(other: Study) -> None:
+    statistics = study_statistics(other)
+    body = other.pet.array > 0.2
+    for axis, name in ((0, "body_length_cm"), (2, "body_width_cm")):
+        places = np.flatnonzero(body.any(axis=tuple({0, 1, 2} - {axis})))
+        assert statistics[name] == pytest.approx((np.ptp(places) + 1) * 0.6, abs=3)
+    assert statistics == pytest.approx(study_statistics(other.reoriented("RAS")))
 
 
 def test_members_that_disagree_are_flagged() -> None:

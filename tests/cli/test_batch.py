@@ -103,3 +103,27 @@ def test_what_failed_keeps_nothing_of_the_study_in_memory() -> None:
     failures = try_all("working", [("a", "a")], work)
     assert failures.reasons == [("a", "no body is found")]
     assert seen[0]() is None
+
+
+def test_what_could_not_be_written_leaves_memory_before_the_batch_ends() -> None:
+    class Images:
+        pass
+
+    alive: list[weakref.ref[Images]] = []
+    most = 0
+
+    def compute(name: str, images: Images) -> Callable[[], None]:
+        nonlocal most
+        alive.append(weakref.ref(images))
+        most = max(most, sum(image() is not None for image in alive))
+
+        def write() -> None:
+            assert images is not None
+            raise FULL
+
+        return write
+
+    items = [(str(number), str(number)) for number in range(8)]
+    failures = try_overlapped("working", items, lambda name: Images(), compute)
+    assert len(failures.errors) == 8
+    assert most <= 3  # the one that is computed, the one before and the one behind it

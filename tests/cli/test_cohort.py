@@ -95,7 +95,15 @@ def test_simulate_dicom_studies(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.dcm")} == times
 
 
-@pytest.mark.parametrize("extra", [["--spacing", "99"], ["--organs", "absent"], ["--name", "no name"]])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["--spacing", "99"],
+        ["--organs", "absent"],
+        ["--name", "no name"],
+        ["--dicom", "--name", "Dataset001_A"],
+    ],
+)
 def test_simulate_refuses_what_cannot_be(tmp_path: Path, extra: list[str]) -> None:
     result = runner.invoke(app, ["cohort", "simulate", "-n", "1", "-o", str(tmp_path / "c"), *extra])
     assert isinstance(result.exception, PetlesionError) or result.exit_code == 2

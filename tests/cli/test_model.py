@@ -9,6 +9,7 @@ from petlesion.errors import FormatError, ModelError
 from tests.inference.nnunet import Recipe, write_model_folder
 
 RUNNER = CliRunner()
+SCORES = {"studies": 3, "held out": {"dice": 0.71, "dice_ci95": [0.6, 0.8]}}
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle written by the command itself."""
     folder = tmp_path_factory.mktemp("model")
     run = write_model_folder(folder / "run", Recipe(mirror_axes=(0, 1)))
-    (folder / "scores.json").write_text(json.dumps({"dice": 0.71, "studies": 3}))
+    (folder / "scores.json").write_text(json.dumps(SCORES))
     command = ["model", "export", str(run), "-o", str(folder / "bundle"), "--name", "small one"]
     command += ["--licence", "CC BY 4.0", "--training-data", "three phantoms", "--orientation", "RAS"]
     result = RUNNER.invoke(app, [*command, "--scores", str(folder / "scores.json")])
@@ -30,7 +31,9 @@ def test_info_says_what_a_user_must_know(bundle_path: Path) -> None:
         "small one",
         "three phantoms",
         "CC BY 4.0",
-        "0.71",
+        "score, held out: dice",
+        "0.710",
+        "0.600 to 0.800",
         "RAS",
         "CT, PET",
         "0, 1",
@@ -38,7 +41,7 @@ def test_info_says_what_a_user_must_know(bundle_path: Path) -> None:
     ):
         assert fact in text
     facts = json.loads(RUNNER.invoke(app, ["model", "info", str(bundle_path), "--json"]).stdout)
-    assert facts["scores"] == {"dice": 0.71, "studies": 3}
+    assert facts["scores"] == SCORES
     assert facts["members"][0]["plan"]["mirror_axes"] == [0, 1]
     assert {"member_0_fold_0.onnx", "probe.npz"} <= set(facts["sha256"])
 

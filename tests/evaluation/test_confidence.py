@@ -44,7 +44,7 @@ PATIENTS = {f"case{seed}": f"patient{seed}" for seed in range(10)}
 
 @pytest.fixture(scope="module")
 def judged() -> list[Judged]:
-    return cross_fitted([gather_evidence(*make_case(seed)) for seed in range(10)], PATIENTS)
+    return cross_fitted([gather_evidence(*make_case(seed), "made up") for seed in range(10)], PATIENTS)
 
 
 def test_calibration_error_and_brier_score_on_paper() -> None:

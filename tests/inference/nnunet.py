@@ -210,17 +210,18 @@ def _old_architecture(recipe: Recipe) -> dict[str, Any]:
 
 
 def stock_prediction(
-    folder: Path, study: Study, *, mirror: bool = False, folds: Sequence[str] = ("0",)
+    folder: Path, study: Study, *, mirror: bool = False, folds: Sequence[str] = ("0",), step: float = 0.5
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stock nnUNetPredictor's mask and lesion probability [z, y, x] of a study whose axes lie in LPS."""
-    predictor = nnUNetPredictor(use_mirroring=mirror, device=torch.device("cpu"), allow_tqdm=False)
+    predictor = nnUNetPredictor(step, use_mirroring=mirror, device=torch.device("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(folder), tuple(folds))
     channels = predictor.dataset_json["channel_names"].values()
     images = {"CT": study.ct, "PET": study.pet}
     data = np.stack([images[name].array for name in channels]).astype(np.float32)
     properties = {"spacing": list(study.pet.spacing_mm)}
     mask, probabilities = predictor.predict_single_npy_array(data, properties, None, None, True)
-    return mask.astype(bool), probabilities[1]
+    lesion = predictor.dataset_json["labels"]["lesion"]
+    return mask == lesion, probabilities[lesion]
 
 
 @contextmanager

@@ -18,8 +18,15 @@ def test_every_network_is_checked_in_both_precisions(bundle: Bundle) -> None:
     for check in checks:
         assert check.float32_difference <= 1e-3
         if computes_bfloat16():
-            assert check.float32_difference <= check.bfloat16_difference < 0.5
+            assert 0 < check.bfloat16_difference < 0.5
             assert check.bfloat16_dice is None or check.bfloat16_dice > 0.9
+
+
+def test_an_answer_that_is_no_number_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = np.full((32, 32, 32), np.nan, dtype=np.float32)
+    monkeypatch.setattr("petlesion.inference.verify.probe_probability", lambda network, plan: nothing)
+    with pytest.raises(ModelError, match="off in probability"):
+        verify_bundle(bundle)
 
 
 def test_nothing_is_said_of_bfloat16_where_there_is_none(

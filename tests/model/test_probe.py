@@ -25,4 +25,8 @@ def test_a_sample_is_a_fixed_part() -> None:
     values = np.arange(128**3, dtype=np.float32).reshape(128, 128, 128)
     sample = probe_sample(values)
     assert 10_000 <= sample.size <= 10_500
+    for shape in ((56, 56, 96), (128, 80, 32), (192, 112, 112)):
+        places = probe_sample(np.arange(np.prod(shape), dtype=np.float64)).astype(int)
+        for axis, size in enumerate(shape):
+            assert len(np.unique(np.unravel_index(places, shape)[axis])) == size
     np.testing.assert_array_equal(probe_sample(values[:2, :2, :2]).ravel(), values[:2, :2, :2].ravel())

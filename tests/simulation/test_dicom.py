@@ -1,5 +1,7 @@
 import shutil
 import subprocess
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +57,24 @@ def test_headers_are_those_of_a_simulated_patient(written: tuple[Path, Simulatio
 
 def test_the_same_simulation_gives_the_same_images(written: tuple[Path, Simulation], tmp_path: Path) -> None:
     folder, simulation = written
+    time.sleep(1.1)  # so that a second of the clock would show
     write_dicom(tmp_path / "again", simulation)
-    for path in (folder / "PT").iterdir():
-        assert (tmp_path / "again" / "PT" / path.name).read_bytes() == path.read_bytes()
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*.dcm"))
+    assert {path.parts[0] for path in files} == {"PT", "CT", "SEG"}
+    for path in files:
+        assert (tmp_path / "again" / path).read_bytes() == (folder / path).read_bytes()
+
+
+def test_a_study_without_lesions_reads_back_with_an_empty_reference(tmp_path: Path) -> None:
+    simulation = simulate_in_full(3, SimulationSettings((12.0, 12.0, 12.0), slices=30))
+    assert simulation.study.reference is not None
+    empty = np.zeros_like(simulation.study.reference.array)
+    healthy = replace(simulation.study, reference=simulation.study.reference.with_array(empty))
+    write_dicom(tmp_path / "study", replace(simulation, study=healthy))
+    (source,) = find_studies([tmp_path / "study"])
+    study = to_study(read_source(source))
+    assert study.reference is not None
+    assert study.reference.grid.matches(study.pet.grid) and not study.reference.array.any()
 
 
 def test_a_validator_finds_no_error_in_the_headers(written: tuple[Path, Simulation]) -> None:

@@ -27,11 +27,13 @@ from petlesion.volume import Study
 class Evidence:
     """One study's evidence.
 
-    `logits` counts its voxels, `features` [component, feature] describes the predicted components in the
-    order of `label_components`, none of them removed, and `overlap` says which of them meet the reference.
+    `source` is where the cohort has it from. `logits` counts its voxels, `features` [component, feature]
+    describes the predicted components in the order of `label_components`, none of them removed, and `overlap`
+    says which of them meet the reference.
     """
 
     case_id: str
+    source: str
     passes: int
     logits: LogitCounts
     features: Floats
@@ -39,8 +41,11 @@ class Evidence:
     statistics: dict[str, float]
 
 
-def gather_evidence(study: Study, prediction: Prediction) -> Evidence:
-    """Hold a prediction against the study's reference. Raises StudyError for a study without one."""
+def gather_evidence(study: Study, prediction: Prediction, source: str) -> Evidence:
+    """Hold a prediction against the reference of a study from a cohort's source.
+
+    Raises StudyError for a study without a reference.
+    """
     if study.reference is None:
         raise StudyError(f"study {study.name} has no reference, without which nothing can be calibrated")
     probability, reference = prediction.probability.array, study.reference.array
@@ -52,6 +57,7 @@ def gather_evidence(study: Study, prediction: Prediction) -> Evidence:
         statistics |= {} if share is None else {"disagreement": share}
     return Evidence(
         case_id=study.name,
+        source=source,
         passes=prediction.uncertainty.passes if prediction.uncertainty is not None else 1,
         logits=count_logits(probability, mask, reference),
         features=component_features(labels, count, study.pet, prediction),
@@ -66,6 +72,7 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
         np.savez_compressed(
             temporary,
             case_id=evidence.case_id,
+            source=evidence.source,
             passes=evidence.passes,
             logits=evidence.logits.voxels,
             features=evidence.features,
@@ -86,6 +93,7 @@ def read_evidence(path: Path) -> Evidence:
             names, values = stored["statistic_names"], stored["statistics"]
             evidence = Evidence(
                 case_id=str(stored["case_id"]),
+                source=str(stored["source"]),
                 passes=int(stored["passes"]),
                 logits=LogitCounts(stored["logits"]),
                 features=stored["features"].reshape(-1, len(FEATURES)),

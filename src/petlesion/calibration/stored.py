@@ -18,7 +18,7 @@ from petlesion.calibration.lesions import (
     lesion_model_from_json,
 )
 from petlesion.calibration.typical import (
-    Range,
+    Ranges,
     disagreement,
     study_statistics,
     typical_ranges,
@@ -33,7 +33,7 @@ from petlesion.volume import Mask, Study
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature of the voxels, model of the lesions, usual ranges of studies, and where they come from.
+    """Temperature of the voxels, model of the lesions, usual ranges by source, and where all comes from.
 
     `passes` is how many passes each study was predicted in when it was fitted: after a single one, lesions
     are judged by their probability alone, and a model's passes need not be told apart. `sources` says what
@@ -43,7 +43,7 @@ class Calibration:
     temperature: float
     passes: int
     lesions: LesionModel
-    ranges: Mapping[str, Range]
+    ranges: Mapping[str, Ranges]
     sources: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -80,7 +80,10 @@ class Calibration:
             "temperature": self.temperature,
             "passes": self.passes,
             "lesions": self.lesions.as_json(),
-            "ranges": {name: list(bounds) for name, bounds in self.ranges.items()},
+            "ranges": {
+                source: {name: list(bounds) for name, bounds in ranges.items()}
+                for source, ranges in self.ranges.items()
+            },
             "sources": dict(self.sources),
         }
 
@@ -98,9 +101,16 @@ def fit_calibration(studies: Sequence[Evidence], sources: Mapping[str, Any]) -> 
         temperature=fit_temperature(summed(study.logits for study in studies)),
         passes=max(study.passes for study in studies),
         lesions=fit_lesions(features, real),
-        ranges=typical_ranges([study.statistics for study in studies]),
+        ranges=_ranges_by_source(studies),
         sources=sources,
     )
+
+
+def _ranges_by_source(studies: Sequence[Evidence]) -> dict[str, Ranges]:
+    return {
+        source: typical_ranges([study.statistics for study in studies if study.source == source])
+        for source in sorted({study.source for study in studies})
+    }
 
 
 def calibration_of(model: Model) -> Calibration | None:
@@ -120,6 +130,9 @@ def calibration_from_json(data: Mapping[str, Any]) -> Calibration:
     temperature = float(data["temperature"])
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError("temperature")
-    ranges = {str(name): (float(low), float(high)) for name, (low, high) in data["ranges"].items()}
+    ranges = {
+        str(source): {str(name): (float(low), float(high)) for name, (low, high) in bounds.items()}
+        for source, bounds in data["ranges"].items()
+    }
     lesions = lesion_model_from_json(data["lesions"])
     return Calibration(temperature, int(data["passes"]), lesions, ranges, dict(data["sources"]))

@@ -1,7 +1,9 @@
 """Whether a study looks like those that the model was trained on.
 
-A few numbers describe a study's grid, its SUV and HU, and how well PET and CT fit. The ranges of the training
-studies are stored with the model; a number far outside of its range is told to the reader in words.
+A few numbers describe a study's grid, what it shows of the body, its SUV and HU, and how well PET and CT fit.
+Their ranges in the training studies are stored with the model, those of each source of the cohort by
+themselves: what is usual in crops of a limb in one way and in whole bodies in another is usual in neither. A
+number far outside of its range is told to the reader in words.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from petlesion.volume import Array, Mask, Study
 
 Cells = npt.NDArray[np.float32]
 Range = tuple[float, float]
+Ranges = Mapping[str, Range]
 
 _CELL_MM = 8.0
 _UPTAKE_SUV = 0.2
@@ -56,6 +59,8 @@ STATISTICS: Mapping[str, Statistic] = {
     "body_volume_l": Statistic(
         "the volume of the body in the picture (litres)", 1, math.log(1.5), ratio=True
     ),
+    "body_length_cm": Statistic("the length of the body in the picture (cm)", 0, math.log(1.3), ratio=True),
+    "body_width_cm": Statistic("the width of the body in the picture (cm)", 0, math.log(1.3), ratio=True),
     "suv_median": Statistic("the body's median SUV", 2, math.log(1.5), ratio=True),
     "suv_99": Statistic("the 99th percentile of the body's SUV", 1, math.log(1.5), ratio=True),
     "hu_median": Statistic("the body's median HU", 0, 30.0),
@@ -72,7 +77,7 @@ STATISTICS: Mapping[str, Statistic] = {
 }
 """What is held against the training studies; `study_statistics` and `disagreement` say how it is computed."""
 
-UNKNOWN_RANGES: Mapping[str, Range] = {"disagreement": (0.0, 0.5)}
+UNKNOWN_RANGES: Ranges = {"disagreement": (0.0, 0.5)}
 """Ranges of what the training studies could not tell, as each was predicted by one network in one pass."""
 
 
@@ -96,7 +101,12 @@ def study_statistics(study: Study) -> dict[str, float]:
     if not body.any():
         return statistics
     median = float(np.median(pet[body]))
-    statistics |= {"suv_median": median, "suv_99": float(np.percentile(pet[body], 99))}
+    statistics |= {
+        "body_length_cm": _extent(body, 0) * cell_mm[0] / 10,
+        "body_width_cm": _extent(body, 2) * cell_mm[2] / 10,
+        "suv_median": median,
+        "suv_99": float(np.percentile(pet[body], 99)),
+    }
     if study.ct is not None:
         ct = _cell_means(study.ct.array, factors)
         statistics |= _fit_of(pet / median, ct, body, cell_mm)
@@ -112,7 +122,7 @@ def disagreement(uncertainty: Uncertainty) -> float | None:
 
 
 def typical_ranges(studies: Sequence[Mapping[str, float]]) -> dict[str, Range]:
-    """The range of each statistic that studies are expected in.
+    """The range of each statistic that studies of a source are expected in.
 
     From the 2.5 to the 97.5 percentile of the training studies, widened on both sides by half of that range,
     and by the statistic's margin at least.
@@ -131,8 +141,15 @@ def typical_ranges(studies: Sequence[Mapping[str, float]]) -> dict[str, Range]:
     return ranges
 
 
-def what_is_unusual(statistics: Mapping[str, float], ranges: Mapping[str, Range]) -> tuple[str, ...]:
-    """One clause for each statistic that is out of its range."""
+def what_is_unusual(
+    statistics: Mapping[str, float], ranges_by_source: Mapping[str, Ranges]
+) -> tuple[str, ...]:
+    """One clause for each statistic that is out of its range, in the source of which the fewest are."""
+    sources = ranges_by_source.values() or ({},)
+    return min((_out_of_range(statistics, ranges) for ranges in sources), key=len)
+
+
+def _out_of_range(statistics: Mapping[str, float], ranges: Ranges) -> tuple[str, ...]:
     clauses = []
     for name, value in statistics.items():
         bounds = ranges.get(name, UNKNOWN_RANGES.get(name))
@@ -148,6 +165,12 @@ def _in_words(statistic: Statistic, bounds: Range) -> str:
     if bounds[0] <= statistic.limits[0]:
         return f"at most {high}"
     return f"at least {low}" if bounds[1] >= statistic.limits[1] else f"{low} to {high}"
+
+
+def _extent(body: Mask, axis: int) -> int:
+    """Cells from the first to the last one of the body along an axis."""
+    places = np.flatnonzero(body.any(axis=tuple(other for other in range(3) if other != axis)))
+    return int(places[-1] - places[0]) + 1
 
 
 def _fit_of(uptake: Cells, ct: Cells, body: Mask, cell_mm: Sequence[float]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
@@ -85,21 +86,26 @@ def try_overlapped(
     from petlesion.inference.overlap import Overlap
 
     errors: dict[int, Exception] = {}
-    writings: dict[int, Future[None]] = {}
+    writings: dict[int, Future[Exception | None]] = {}
     with _shown(what, len(items)) as advance, Overlap([item for _, item in items], prepare) as overlap:
         for index, (_, item) in enumerate(items):
             try:
-                writings[index] = overlap.write(compute(item, overlap.take(index)))
+                writings[index] = overlap.write(partial(_failure_of, compute(item, overlap.take(index))))
             except EXPECTED as error:
                 errors[index] = _without_frames(error)
             advance()
-    for index, writing in writings.items():
-        try:
-            writing.result()
-        except EXPECTED as error:
-            errors[index] = _without_frames(error)
+    errors |= {index: error for index, writing in writings.items() if (error := writing.result())}
     told = tuple((items[index][0], errors[index]) for index in sorted(errors))
     return _told(Failures(len(items), told))
+
+
+def _failure_of(work: Callable[[], None]) -> Exception | None:
+    """What a piece of work failed of, without the frames that hold its images."""
+    try:
+        work()
+    except EXPECTED as error:
+        return _without_frames(error)
+    return None
 
 
 def _shown(what: str, total: int) -> AbstractContextManager[Callable[[], None]]:

@@ -21,6 +21,7 @@ from petlesion.cli.prediction_options import (
     PRECISION_OPTION,
     STEP_OPTION,
     TILES_OPTION,
+    folds_of,
 )
 from petlesion.cli.tables import FORMAT_OPTION, JSON_OPTION, show_table
 from petlesion.errors import FormatError, UsageError
@@ -60,7 +61,7 @@ def calibrate(
 
     settings = PredictionSettings(tiles, step, mirror)
     opened = Cohort.open(cohort)
-    loaded = load_model(model, folds.split(",") if folds else None, device, precision)
+    loaded = load_model(model, folds_of(folds), device, precision)
     tasks = list(held_out_tasks(opened, loaded))
     check_unseen(opened, loaded, tasks)
     evidence = gather(EvidenceFolder(output, opened, loaded, settings), tasks)
@@ -88,6 +89,12 @@ class EvidenceFolder:
     def path(self, case_id: str) -> Path:
         """File of a study's evidence."""
         return self.folder / f"{case_id}.npz"
+
+    def source(self, case_id: str) -> str:
+        """Where the cohort has a study from."""
+        case = self.cohort.find(case_id)
+        assert case is not None
+        return case.source
 
     def begin(self) -> None:
         """Keep what the evidence is gathered with; refuse a folder with that of another model or settings."""
@@ -154,7 +161,7 @@ def _compute(
 
     study, prepared = inputs
     prediction = predict_prepared(prepared, with_uncertainty=True)
-    found[task.case_id] = gather_evidence(study, prediction)
+    found[task.case_id] = gather_evidence(study, prediction, target.source(task.case_id))
     return partial(write_evidence, target.path(task.case_id), found[task.case_id])
 
 

@@ -11,6 +11,7 @@ import typer
 
 from petlesion.cli.batch import run_batch
 from petlesion.cli.console import print_json, print_table, progress, say
+from petlesion.errors import UsageError
 
 if TYPE_CHECKING:
     from petlesion.cohort.layout import Cohort
@@ -116,7 +117,9 @@ def simulate(
         None, "--organs", help="Folder of real organ masks (NIfTI, as TotalSegmentator labels them) to place."
     ),
     dicom: bool = typer.Option(
-        False, "--dicom", help="Write a folder of DICOM series for each study instead of a cohort."
+        False,
+        "--dicom",
+        help="Write a folder of DICOM series for each study, one after the other, instead of a cohort.",
     ),
     name: str | None = _NAME,
     workers: int = _WORKERS,
@@ -128,6 +131,8 @@ def simulate(
     from petlesion.simulation import simulate as simulate_study
     from petlesion.simulation.study import AUTOPET_SPACING_MM, study_name, study_seed
 
+    if dicom and name is not None:
+        raise UsageError("--name names a cohort, and --dicom writes none; leave one of them out")
     settings = SimulationSettings((spacing,) * 3 if spacing else AUTOPET_SPACING_MM, organs=organs)
     seeds = {study_name(own): own for own in (study_seed(seed, number) for number in range(count))}
     if dicom:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from petlesion.cli.console import print_json, print_table, say
+from petlesion.cli.prediction_options import folds_of
 from petlesion.errors import FormatError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from petlesion.model.bundle import Bundle
     from petlesion.model.plan import Plan
+
+# What an export changed of the trained network, if it did.
+_CHANGED = (
+    ("logit_shift", "logits of lesions shifted by"),
+    ("halved", "weights rounded to float16"),
+)
 
 app = typer.Typer(name="model", help="Export, describe and verify models.", no_args_is_help=True)
 
@@ -53,7 +61,7 @@ def export(
 
     request = ExportRequest(
         folders=folders,
-        folds=folds.split(",") if folds else None,
+        folds=folds_of(folds),
         orientation=orientation,
         mirrored=mirror,
         name=name,
@@ -149,7 +157,7 @@ def _fact_rows(bundle: Bundle) -> list[tuple[str, str]]:
     rows = [("name", card.name), ("trained on", card.training_data), ("licence", card.licence)]
     if card.min_volume_ml is not None:
         rows.append(("smallest lesion", f"{card.min_volume_ml:g} mL"))
-    rows += [(f"score: {key}", str(value)) for key, value in card.scores.items()]
+    rows += _score_rows("score", card.scores) or [("score", "not stated")]
     for member in bundle.members:
         plan = member.plan
         rows += [
@@ -161,7 +169,25 @@ def _fact_rows(bundle: Bundle) -> list[tuple[str, str]]:
             ("orientation", plan.orientation),
             ("mirrored axes", _mirrored_axes(plan)),
         ]
+        rows += [(words, str(value)) for key, words in _CHANGED if (value := member.trained_as.get(key))]
     return [*rows, ("size", f"{bundle.size_bytes / 1e6:.1f} MB")]
+
+
+def _score_rows(title: str, scores: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """One row per score; those of a set of studies are named after it."""
+    rows = []
+    for key, value in scores.items():
+        if isinstance(value, Mapping):
+            rows += _score_rows(f"{title}, {key}", value)
+        else:
+            rows.append((f"{title}: {key}", _in_words(value)))
+    return rows
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, list):
+        return " to ".join(_in_words(part) for part in value)
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _mirrored_axes(plan: Plan) -> str:

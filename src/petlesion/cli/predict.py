@@ -21,6 +21,7 @@ from petlesion.cli.prediction_options import (
     PRECISION_OPTION,
     STEP_OPTION,
     TILES_OPTION,
+    folds_of,
 )
 from petlesion.errors import CohortError, FormatError, GeometryError, UsageError
 from petlesion.model.held_out import PROBABILITIES, RECORD
@@ -60,7 +61,7 @@ def predict(
 
     settings = PredictionSettings(tiles, step, mirror, fold_average)
     opened = Cohort.open(cohort)
-    loaded = load_model(model, folds.split(",") if folds else None, device, precision)
+    loaded = load_model(model, folds_of(folds), device, precision)
     assignments = list(held_out_tasks(opened, loaded) if held_out else _test_set(opened, loaded))
     check_unseen(opened, loaded, assignments)
     _record_settings(output, loaded, settings, held_out)

@@ -12,3 +12,8 @@ STEP_OPTION = typer.Option(0.5, "--step", help="Distance of neighbouring tiles, 
 MIRROR_OPTION = typer.Option(
     None, "--mirror/--no-mirror", help="Average over mirrored passes.  [default: as trained]"
 )
+
+
+def folds_of(text: str | None) -> list[str] | None:
+    """The folds of a list such as 0,1; None where none is given."""
+    return [fold.strip() for fold in text.split(",")] if text else None

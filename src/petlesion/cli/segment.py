@@ -17,6 +17,7 @@ from petlesion.cli.prediction_options import (
     PRECISION_OPTION,
     STEP_OPTION,
     TILES_OPTION,
+    folds_of,
 )
 from petlesion.cli.segment_job import Models, SegmentationJob
 from petlesion.errors import UsageError
@@ -88,7 +89,7 @@ def segment(
     outputs = OutputSettings(probability, uncertainty, png, gif, dicom)
     sources = find_studies(studies, IntakeOptions(keep_identity, pet_series), output)
     check_place(output)
-    models = Models(model, folds.split(",") if folds else None, device, precision, settings, outputs)
+    models = Models(model, folds_of(folds), device, precision, settings, outputs)
     if model is not None:
         models.facts(has_ct=True)
     job = SegmentationJob(models, output, shows_tiles=len(sources) == 1)

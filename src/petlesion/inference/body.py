@@ -26,8 +26,9 @@ def body_mask(study: Study) -> Mask:
     """The patient's body and 20 mm around it, on the study's grid; all False where there is none.
 
     Body is what has uptake in the PET or is tissue in the CT near uptake, without what is thinner than 18 mm
-    (table tops, blankets) and pieces under 20 mL. What is hotter than SUV 1.5 belongs to it in any case,
-    so that no lesion is lost where the CT's field of view or the body ends. Found on cells of about 6 mm.
+    (table tops, blankets) and pieces under 20 mL. Cells of about 6 mm, on which all is found, belong to it in
+    any case if their mean SUV is above 1.5, so that no lesion is lost where the CT's field of view or the
+    body ends.
     """
     spacing = study.pet.spacing_mm
     factors = [max(1, round(_CELL_MM / length)) for length in spacing]

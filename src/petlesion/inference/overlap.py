@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 P = TypeVar("P")
+W = TypeVar("W")
 
 
 class Overlap(Generic[T, P]):
@@ -22,7 +23,7 @@ class Overlap(Generic[T, P]):
         self._items = items
         self._prepare = prepare
         self._ahead: tuple[int, Future[P]] | None = None
-        self._writing: Future[None] | None = None
+        self._writing: Future[Any] | None = None
 
     def __enter__(self) -> Overlap[T, P]:
         return self
@@ -43,11 +44,12 @@ class Overlap(Generic[T, P]):
             following = index + 1
             self._ahead = (following, self._begin(following)) if following < len(self._items) else None
 
-    def write(self, write: Callable[[], None]) -> Future[None]:
-        """Begin to write, once what was begun before has ended; the future holds what `write` raises."""
+    def write(self, write: Callable[[], W]) -> Future[W]:
+        """Begin to write, once what was begun before has ended; the future holds what comes of it."""
         self.finish()
-        self._writing = _in_background(write)
-        return self._writing
+        writing = _in_background(write)
+        self._writing = writing
+        return writing
 
     def finish(self) -> None:
         """Wait until nothing is being written."""

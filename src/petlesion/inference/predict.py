@@ -170,15 +170,22 @@ def load_model(
     """Load a bundle, or a run or any nnU-Net v2 model folder (which needs torch).
 
     A bundle runs on the processor by OpenVINO. `folds`: names such as "0"; None takes all. `threads`: of
-    the processor; None takes all. `orientation` as in `plan_from_nnunet`, for model folders alone.
-    Raises ModelError for what is neither, MissingExtraError where torch is needed and absent, UsageError.
+    the processor, for bundles alone; None takes all. `orientation` as in `plan_from_nnunet`, for model
+    folders alone. Raises ModelError for what is neither, MissingExtraError where torch is needed and absent,
+    UsageError.
     """
     path = Path(path)
     if device not in DEVICES:
         raise UsageError(f"a device is one of {', '.join(DEVICES)}, not {device!r}")
+    if folds is not None and not folds:
+        raise UsageError(f"{path}: no fold is named; name one such as 0, or leave folds out to take all")
     if (path / BUNDLE_FILE).is_file():
+        if orientation is not None:
+            raise UsageError(f"{path} is a bundle, which knows its orientation; leave it out")
         return _load_bundle(path, folds, device, precision, threads)
     if (path / "plans.json").is_file():
+        if threads is not None:
+            raise UsageError(f"{path} runs on torch, whose own settings tell the threads; leave them out")
         return _load_model_folder(path, folds, device, precision, orientation)
     raise ModelError(
         f"{path} is neither a bundle ({BUNDLE_FILE}) nor an nnU-Net v2 model folder (plans.json)"
@@ -292,6 +299,8 @@ def _load_model_folder(
 
 
 def _body(study: Study) -> Volume:
+    """The body, found in one orientation so that it does not hang on how a file lies."""
+    study = study.reoriented()
     body = body_mask(study)
     if not body.any():
         raise StudyError(
@@ -370,6 +379,10 @@ def _logits(
 ) -> Float:
     """Mean logits [label, z, y, x] of some networks on the study's voxels, in the plan's orientation."""
     padded = weighted_mean(part.padded, window, networks, NOWHERE, on_tile)
+    if not np.isfinite(padded).all():
+        raise ModelError(
+            "the network's answer is no number somewhere; take --precision float32, or verify the model"
+        )
     return restore(padded[(slice(None), *part.image_box)], part.network_input, part.member.plan, NOWHERE)
 
 

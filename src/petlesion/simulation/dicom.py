@@ -30,7 +30,7 @@ _DATE = "20230101"
 
 
 def write_dicom(folder: Path, simulation: Simulation) -> None:
-    """Write PT, CT and SEG below `folder`, whole or not at all.
+    """Write PT, CT and SEG below `folder`, whole or not at all; the same simulation gives the same bytes.
 
     PET slices have a rescale slope each, so that values are kept to 1/65,000 of the slice's highest; the CT
     is rounded to whole HU.
@@ -47,6 +47,7 @@ def write_dicom(folder: Path, simulation: Simulation) -> None:
             _save(temporary / "CT" / f"{number:04d}.dcm", header)
         (temporary / "SEG").mkdir()
         segmentation = _segmentation(series, study.reference, pet)
+        _stamp(segmentation, series)
         segmentation.save_as(temporary / "SEG" / "lesions.dcm")
 
 
@@ -217,3 +218,14 @@ def _segmentation(series: _Series, truth: Volume, pet: Sequence[Dataset]) -> hig
         series_description="Simulated lesions",
         omit_empty_frames=bool(truth.array.any()),
     )
+
+
+def _stamp(segmentation: Dataset, series: _Series) -> None:
+    """Put the study's date and a UID of its name where highdicom puts the present and a random one."""
+    segmentation.InstanceCreationDate = segmentation.ContentDate = _DATE
+    segmentation.InstanceCreationTime = segmentation.ContentTime = _SCANNED
+    for equipment in segmentation.ContributingEquipmentSequence:
+        equipment.ContributionDateTime = f"{_DATE}{_SCANNED}"
+    organization = series.uid("dimensions", "SEG")
+    for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization

@@ -54,6 +54,7 @@ class OpenVinoNetwork:
                 pass
         except BaseException:
             self._request.cancel()
+            self._request = None  # It may be busy still.
             raise
         return cast(Float, np.array(self._request.get_output_tensor(0).data, dtype=np.float32))
 
