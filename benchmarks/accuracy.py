@@ -8,12 +8,14 @@ training never saw either. Beside it thresholds and an ellipsoid drawn without a
 Simulated studies, of seeds that no training used, are segmented by all networks together: these figures are
 in-domain and no model's accuracy. --peer sets another bundle beside the first; where it has an unseen network
 for some of the real studies only (one that was trained on a single fold), a table of its own compares all
-methods on those. Writes a metrics.csv for each set and method, and prints the tables in Markdown.
+methods on those. Writes a metrics.csv for each set and method, and OUT/scores.json with the first bundle's
+averages over the real studies, for petlesion model export --scores; prints the tables in Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,7 @@ from petlesion.evaluation.summary import summarize
 from petlesion.evaluation.tables import render, summary_table
 from petlesion.inference.predict import Model, load_model
 from petlesion.intake import find_studies, read_source, to_study
+from petlesion.io.atomic import write_text
 from petlesion.model.bundle import Bundle
 from petlesion.overlap import StudyMetrics, evaluate_masks
 from petlesion.pipeline import segment
@@ -162,10 +165,14 @@ def main() -> None:
     if arguments.studies:
         drawers = {name: by_unseen_networks(bundle) for name, bundle in bundles.items()}
         drawers |= {name: by_method(name) for name in METHODS}
+        scores = {}
         for title, studies in real_sets(arguments.studies).items():
             rows = score(studies, drawers)
             write(arguments.out / title.replace(" ", "-"), rows)
-            report_real(title, rows, {study.name: patient_of(study) for study in studies})
+            patients = {study.name: patient_of(study) for study in studies}
+            report_real(title, rows, patients)
+            scores[f"real studies held out, {title}"] = summarize(rows["petlesion"], patients).as_json()
+        write_text(arguments.out / "scores.json", json.dumps(scores, indent=1) + "\n")
     if arguments.simulated:
         drawers = {name: by_all(load_model(bundle)) for name, bundle in bundles.items()}
         drawers |= {name: by_method(name) for name in IN_THE_WHOLE_BODY}

@@ -17,19 +17,12 @@ export_run() {
 CC BY 3.0, made from TCIA Soft-tissue-Sarcoma, DOI 10.7937/K9/TCIA.2015.7GO2GSKS)" "$@"
 }
 
-# summary BUNDLE PART: write the scores of a set of studies as JSON.
-summary() { "$bin/petlesion" summarize "$1-scores/$2/petlesion.csv" --json >"$1-scores/$2.json"; }
-
 # ship EXPERIMENT FOLDER NAME
 ship() {
     unscored=$work/unscored/$2
     export_run "$1" "$3" "$unscored"
     "$bin/python" benchmarks/accuracy.py "$unscored" --studies "$data/sts" --simulated 0 -o "$unscored-scores"
-    summary "$unscored" as-they-are
-    summary "$unscored" cut-anew
-    printf '{"real studies held out": %s, "the same cut anew": %s}\n' \
-        "$(cat "$unscored-scores/as-they-are.json")" "$(cat "$unscored-scores/cut-anew.json")" >"$unscored-scores.json"
-    export_run "$1" "$3" "$work/scored/$2" --scores "$unscored-scores.json"
+    export_run "$1" "$3" "$work/scored/$2" --scores "$unscored-scores/scores.json"
     "$bin/petlesion" model calibrate "$work/scored/$2" "$work/Dataset011_Box" -o "$work/evidence/$2"
     rm -rf "${boxed:?}/$2"
     cp -r "$work/scored/$2" "$boxed/$2"
