@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -70,12 +71,15 @@ class Collected:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=200)
-    parser.add_argument("--spacing", type=float, default=4.0)
+    parser.add_argument(
+        "--spacing", type=float, nargs="+", default=[4.0], help="of all axes, or of z, y and x, in mm"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, help="folder with autopet_lesions.json")
     parser.add_argument("--pictures", type=Path, help="folder for the coronal projections of ten studies")
     arguments = parser.parse_args()
-    settings = SimulationSettings((arguments.spacing,) * 3)
+    z, y, x = arguments.spacing if len(arguments.spacing) == 3 else 3 * arguments.spacing[:1]
+    settings = SimulationSettings((z, y, x))
     collected, shown = Collected(), []
     for number in range(arguments.studies):
         start = time.perf_counter()
@@ -84,11 +88,12 @@ def main() -> None:
         gather(collected, simulation)
         if number < 10:
             shown.append(simulation)
-    voxel_ml = arguments.spacing**3 / 1000
+    voxel_ml = z * y * x / 1000
     print(lesion_table(collected, voxel_ml))
     print(intensity_table(collected))
     print(organ_table(collected))
     print(f"Seconds a study: median {np.median(collected.seconds):.2f}, most {max(collected.seconds):.2f}.")
+    print(f"Highest memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB.")
     if arguments.data:
         check_figures(arguments.data)
     if arguments.pictures:
