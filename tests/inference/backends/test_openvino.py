@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from petlesion.errors import ModelError, UsageError
 from petlesion.inference.backends.openvino import (
@@ -17,7 +18,9 @@ from petlesion.inference.backends.openvino import (
 from petlesion.inference.backends.torch import LogitDifference, open_model_folder
 from petlesion.inference.predict import PredictionSettings, load_model, predict
 from petlesion.model.bundle import Bundle
+from petlesion.training.export import ExportRequest, export_model
 from petlesion.volume import Study
+from tests.inference.nnunet import Recipe, write_model_folder
 
 
 @pytest.fixture
@@ -59,6 +62,18 @@ def test_the_mask_of_a_study_does_not_depend_on_threads(bundle: Bundle, known_st
     np.testing.assert_array_equal(one > 0.5, two > 0.5)
 
 
+def test_resampling_does_not_depend_on_threads(tmp_path: Path, known_study: Study) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe(spacing=(3.0, 5.0, 4.5)))
+    path = export_model(ExportRequest([folder]), tmp_path / "bundle").path
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            model = load_model(path, precision="float32", threads=threads)
+            found.append(predict(known_study, model).probability.array)
+    assert np.abs(found[0] - found[1]).max() <= 1e-4
+    np.testing.assert_array_equal(found[0] > 0.5, found[1] > 0.5)
+
+
 needs_bfloat16 = pytest.mark.skipif(not computes_bfloat16(), reason="the processor has no bfloat16")
 
 
@@ -76,6 +91,8 @@ def test_bfloat16_is_near_float32(bundle: Bundle, known_study: Study) -> None:
         for precision in ("float32", "bfloat16")
     )
     assert np.abs(exact - short).mean() < 0.01
+    exact, short = exact > 0.5, short > 0.5
+    assert 2 * (exact & short).sum() / (exact.sum() + short.sum()) >= 0.98
 
 
 def test_auto_is_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
