@@ -45,7 +45,7 @@ from petlesion.io.atomic import write_text
 Sweeps = tuple[Mapping[int, Summary], Mapping[float, Summary]]
 
 SIZES = (0, 5, 10, 20, 40, 80)
-CONFIDENCES = (0, 0.01, 0.02, 0.05, *(round(0.1 * n, 1) for n in range(1, 10)), 0.95)
+CONFIDENCES = (0, 0.01, 0.02, 0.03, 0.05, 0.07, *(round(0.1 * n, 1) for n in range(1, 10)), 0.95)
 
 
 def main() -> None:
@@ -125,9 +125,10 @@ def judge(
     check_unseen(cohort, model, tasks)
     settings = PredictionSettings(mirror=options.mirror)
     folder = options.output / part_of(options)
-    evidence = gather(EvidenceFolder(folder, cohort, model, settings), tasks)
     if options.held_out or calibration is None:
-        return cross_fitted(evidence, patients)
+        return cross_fitted(gather(EvidenceFolder(folder, cohort, model, settings), tasks), patients)
+    target = EvidenceFolder(folder, cohort, model, settings, calibration.needs_uncertainty)
+    evidence = gather(target, tasks)
     return [Judged(study, calibration) for study in evidence]
 
 

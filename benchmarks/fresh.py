@@ -1,7 +1,11 @@
-"""Cohorts of what a network has not seen: a simulated test set, and a cohort without what it began with."""
+"""Cohorts of what a network has not seen: a simulated test set, and a cohort without what it began with.
+
+python benchmarks/fresh.py -o Dataset083_Unseen [--count 40] [--spacing 4]    makes the test set
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,10 +58,7 @@ class Simulated:
             by_source.setdefault(case.source, []).append(case)
         kept = [case for cases in by_source.values() for case in cases[::every]]
         thin = self.make(folder, [entry_of(cohort, case) for case in kept])
-        write_organ_names(thin, organ_names(cohort))
-        for case in kept:
-            if organs_path(cohort, case.case_id).exists():
-                write_organs(thin, case.case_id, read_volume(organs_path(cohort, case.case_id)))
+        take_organs_over(cohort, thin, kept)
         if (folder / "splits_final.json").exists():
             return thin
         return split_cohort(thin, SplitSettings(test_share=0.0, folds=len(cohort.folds)))
@@ -76,6 +77,7 @@ class Simulated:
         entries = [entry_of(cohort, case) for case in kept]
         entries += self.entries(FRESH_SEED, len(cohort.cases) - len(kept))
         fresh = self.make(folder, entries)
+        take_organs_over(cohort, fresh, kept)
         if (folder / "splits_final.json").exists():
             return fresh
         return split_cohort(fresh, SplitSettings(test_share=0.0, folds=len(cohort.folds)))
@@ -86,6 +88,16 @@ def entry_of(cohort: Cohort, case: Case) -> Entry:
     return Entry(case.case_id, case.patient_id, partial(cohort.read_study, case.case_id), case.source)
 
 
+def take_organs_over(cohort: Cohort, other: Cohort, cases: Iterable[Case]) -> None:
+    """Put the organ masks of a cohort's cases beside another one's, if it has any."""
+    if not organs_path(cohort, "labels").parent.is_dir():
+        return
+    write_organ_names(other, organ_names(cohort))
+    for case in cases:
+        if organs_path(cohort, case.case_id).exists():
+            write_organs(other, case.case_id, read_volume(organs_path(cohort, case.case_id)))
+
+
 def trained_on(checkpoint: Path) -> frozenset[str]:
     """The ids of the cases that a checkpoint's fold was trained on, its own initial weights' among them."""
     seen = seen_cases(checkpoint.parent)
@@ -94,3 +106,18 @@ def trained_on(checkpoint: Path) -> frozenset[str]:
             f"{checkpoint.parent} does not tell what it was trained on; give a fold of petlesion train"
         )
     return seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--spacing", type=float, default=4.0, help="in mm")
+    arguments = parser.parse_args()
+    Simulated(arguments.spacing).test_set(arguments.out, arguments.count)
+
+
+if __name__ == "__main__":
+    main()

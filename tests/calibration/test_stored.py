@@ -87,6 +87,8 @@ def test_after_a_single_pass_the_probability_alone_counts(evidence: list[Evidenc
     labels, count = label_components(prediction.probability.array > 0.5)
     alone = calibration.confidence(labels, count, study, replace(prediction, uncertainty=None))
     np.testing.assert_array_equal(calibration.confidence(labels, count, study, prediction), alone)
+    evidence_alone = gather_evidence(study, replace(prediction, uncertainty=None), "made up")
+    np.testing.assert_array_equal(calibration.lesions.confidence(evidence_alone.features), alone)
 
 
 def test_a_garbled_calibration_is_named(evidence: list[Evidence]) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from petlesion.calibration.stored import calibration_of
+from petlesion.inference.predict import load_model
 from petlesion.inference.verify import verify_bundle
 from petlesion.model.boxed import KINDS, boxed_bundles, model_card
 from petlesion.model.bundle import Bundle
@@ -41,6 +43,13 @@ def test_a_bundle_names_its_sources_and_knows_what_it_saw(bundle: Bundle) -> Non
     assert bundle.card.licence != "not stated"
     networks = {path.name for _, _, path in bundle.network_paths()}
     assert set(read_training_cases(bundle.path)) == networks
+
+
+def test_a_bundle_tells_how_it_scored_and_is_calibrated(bundle: Bundle) -> None:
+    assert 0 < bundle.card.scores["real studies held out, cut anew"]["dice"] < 1
+    calibration = calibration_of(load_model(bundle.path))
+    assert calibration is not None and not calibration.needs_uncertainty
+    assert set(calibration.ranges) == {"real", "simulated"}
 
 
 def test_a_bundle_answers_as_torch_did(bundle: Bundle) -> None:

@@ -79,12 +79,16 @@ def calibrate(
 
 @dataclass(frozen=True)
 class EvidenceFolder:
-    """Where the evidence of a cohort's studies goes, and what it is gathered with."""
+    """Where the evidence of a cohort's studies goes, and what it is gathered with.
+
+    Without uncertainty, passes are not told apart: as a calibration judges that saw a single one.
+    """
 
     folder: Path
     cohort: Cohort
     model: Model
     settings: PredictionSettings
+    with_uncertainty: bool = True
 
     def path(self, case_id: str) -> Path:
         """File of a study's evidence."""
@@ -101,8 +105,10 @@ class EvidenceFolder:
         from petlesion.io.atomic import check_place, write_text
 
         record = {
+            "cohort": self.cohort.name,
             "weights_sha256": self.model.fingerprint,
             "precision": self.model.precision,
+            "with_uncertainty": self.with_uncertainty,
             "folds": [sorted(member.networks) for member in self.model.members],
             **asdict(self.settings),
         }
@@ -112,7 +118,7 @@ class EvidenceFolder:
             write_text(path, json.dumps(record, indent=2) + "\n")
         elif _read_record(path) != record:
             raise UsageError(
-                f"{self.folder} holds the evidence of another model or other settings; choose another folder"
+                f"{self.folder} holds evidence of another model, cohort or settings; choose another folder"
             )
 
     def read(self, case_id: str) -> Evidence | None:
@@ -160,7 +166,7 @@ def _compute(
     from petlesion.inference.predict import predict_prepared
 
     study, prepared = inputs
-    prediction = predict_prepared(prepared, with_uncertainty=True)
+    prediction = predict_prepared(prepared, with_uncertainty=target.with_uncertainty)
     found[task.case_id] = gather_evidence(study, prediction, target.source(task.case_id))
     return partial(write_evidence, target.path(task.case_id), found[task.case_id])
 

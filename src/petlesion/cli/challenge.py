@@ -35,6 +35,7 @@ def challenge(
     """
     from petlesion.io.atomic import atomic_file, check_place
     from petlesion.io.itk import write_like
+    from petlesion.outputs import flag_of
     from petlesion.pipeline import segment
 
     pet_file, ct_file = _only_image(source / _PET), _only_image(source / _CT)
@@ -44,8 +45,9 @@ def challenge(
     segmentation = segment(study, model)
     with atomic_file(lesions_file) as temporary:
         write_like(temporary, segmentation.mask, pet_file)
-    for warning in study.warnings:
-        say(warning)
+    for sentence in (*study.warnings, flag_of(segmentation.doubts)):
+        if sentence is not None:
+            say(sentence)
     table = segmentation.table
     say(f"{lesions_file}: {table.count} lesions, {table.metabolic_tumour_volume_ml:.1f} mL")
 
