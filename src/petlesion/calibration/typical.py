@@ -9,7 +9,7 @@ number far outside of its range is told to the reader in words.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,7 +145,7 @@ def what_is_unusual(
     statistics: Mapping[str, float], ranges_by_source: Mapping[str, Ranges]
 ) -> tuple[str, ...]:
     """One clause for each statistic that is out of its range, in the source of which the fewest are."""
-    sources = ranges_by_source.values() or ({},)
+    sources: Collection[Ranges] = ranges_by_source.values() or ({},)
     return min((_out_of_range(statistics, ranges) for ranges in sources), key=len)
 
 

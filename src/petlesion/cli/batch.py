@@ -94,7 +94,9 @@ def try_overlapped(
             except EXPECTED as error:
                 errors[index] = _without_frames(error)
             advance()
-    errors |= {index: error for index, writing in writings.items() if (error := writing.result())}
+    for index, writing in writings.items():
+        if (failure := writing.result()) is not None:
+            errors[index] = failure
     told = tuple((items[index][0], errors[index]) for index in sorted(errors))
     return _told(Failures(len(items), told))
 
