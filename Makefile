@@ -60,7 +60,7 @@ reproduce-mini: .venv/.installed-train
 	$(BIN)/python benchmarks/reproduce_mini.py --work reproduce-mini -o docs/reproduction \
 		$(if $(STS),--studies $(STS))
 
-# The model in the box anew, as box/README.md tells. Takes some hours of two cores; goes on where it stopped.
+# The model in the box anew, as box/README.md tells. Takes half a day of two cores; goes on where it stopped.
 BOX := box/work
 
 box: .venv/.installed-train
