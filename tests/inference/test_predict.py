@@ -106,9 +106,8 @@ def test_a_lesion_among_several_labels_has_stock_nnunets_probability(
     [
         Recipe(mirror_axes=(0, 1, 2)),
         Recipe(spacing=(3.0, 5.0, 4.5), transpose=(2, 0, 1)),
-        Recipe(folds=("0", "1", "2", "3", "4")),
     ],
-    ids=["mirrored", "resampled and transposed", "five folds"],
+    ids=["mirrored", "resampled and transposed"],
 )
 def test_a_bundle_with_trained_weights_gives_stock_nnunets_labels(
     recipe: Recipe, tmp_path: Path, known_study: Study
