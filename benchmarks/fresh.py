@@ -57,11 +57,7 @@ class Simulated:
         for case in sorted(cohort.cases, key=lambda case: case.case_id):
             by_source.setdefault(case.source, []).append(case)
         kept = [case for cases in by_source.values() for case in cases[::every]]
-        thin = self.make(folder, [entry_of(cohort, case) for case in kept])
-        take_organs_over(cohort, thin, kept)
-        if (folder / "splits_final.json").exists():
-            return thin
-        return split_cohort(thin, SplitSettings(test_share=0.0, folds=len(cohort.folds)))
+        return self.made_of(folder, cohort, kept)
 
     def without_seen(self, folder: Path, cohort: Cohort, checkpoints: Iterable[str]) -> Cohort:
         """The cohort, or one with fresh studies in place of those that checkpoints were trained on.
@@ -74,18 +70,21 @@ class Simulated:
         if not patients:
             return cohort
         kept = [case for case in cohort.cases if case.patient_id not in patients]
-        entries = [entry_of(cohort, case) for case in kept]
-        entries += self.entries(FRESH_SEED, len(cohort.cases) - len(kept))
-        fresh = self.make(folder, entries)
-        take_organs_over(cohort, fresh, kept)
+        return self.made_of(folder, cohort, kept, self.entries(FRESH_SEED, len(cohort.cases) - len(kept)))
+
+    def made_of(
+        self, folder: Path, cohort: Cohort, kept: Sequence[Case], others: Sequence[Entry] = ()
+    ) -> Cohort:
+        """A cohort of some cases of another one, with their organ masks, and of other studies, split anew."""
+        entries = [
+            Entry(case.case_id, case.patient_id, partial(cohort.read_study, case.case_id), case.source)
+            for case in kept
+        ]
+        made = self.make(folder, [*entries, *others])
         if (folder / "splits_final.json").exists():
-            return fresh
-        return split_cohort(fresh, SplitSettings(test_share=0.0, folds=len(cohort.folds)))
-
-
-def entry_of(cohort: Cohort, case: Case) -> Entry:
-    """A case of a cohort, to be added to another."""
-    return Entry(case.case_id, case.patient_id, partial(cohort.read_study, case.case_id), case.source)
+            return made
+        take_organs_over(cohort, made, kept)
+        return split_cohort(made, SplitSettings(test_share=0.0, folds=len(cohort.folds)))
 
 
 def take_organs_over(cohort: Cohort, other: Cohort, cases: Iterable[Case]) -> None:
