@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from petlesion._version import __version__
-from petlesion.calibration.stored import Calibration, calibration_of
+from petlesion.calibration.stored import Calibration, calibration_of, settings_unlike
 from petlesion.dicom.seg import Provenance, write_seg
 from petlesion.dicom.sr import write_report as write_measurement_report
 from petlesion.errors import UsageError
@@ -80,6 +80,14 @@ class RunFacts:
             self.calibration is not None and self.calibration.needs_uncertainty
         )
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the reader of a result should know of how the model was used."""
+        if self.calibration is None:
+            return ()
+        unlike = settings_unlike(self.calibration, self.model, self.settings.prediction)
+        return (unlike,) if unlike else ()
+
     def as_json(self) -> dict[str, Any]:
         """The facts as JSON can hold them."""
         model = self.model
@@ -112,7 +120,7 @@ def write_outputs(
         "run": facts.as_json(),
         "source": asdict(mark),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "warnings": list(segmentation.study.warnings),
+        "warnings": [*segmentation.study.warnings, *facts.warnings],
         "conversion": dict(images.conversion.facts) if images.conversion is not None else {},
         "lesions": lesions_as_json(segmentation.table),
         "expected_dice": segmentation.expected_dice,
@@ -176,6 +184,7 @@ def _write_page(
         created=record["created"],
         model=model_in_words(record["run"]["model"]),
         conversion=conversion_in_words(record["conversion"]),
+        warnings=tuple(record["warnings"]),
         flag=flag_of(segmentation.doubts),
         expected_dice=segmentation.expected_dice,
         uncertainty=uncertainty.entropy if shows_uncertainty and uncertainty is not None else None,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from petlesion.calibration.stored import Calibration, calibration_of
+from petlesion.calibration.voxels import count_logits
 from petlesion.errors import StudyError, UsageError
 from petlesion.inference.predict import (
     LESION_PROBABILITY,
@@ -22,6 +23,7 @@ from petlesion.inference.uncertainty import Uncertainty
 from petlesion.intake import find_studies, read_source, to_study
 from petlesion.lesions import (
     LesionTable,
+    component_sizes,
     label_components,
     measure_lesions,
     min_voxels_for_volume,
@@ -141,17 +143,19 @@ def segmentation_of(
         return Segmentation(study, probability, mask, measure_lesions(mask, study.pet), uncertainty)
     labels, count = label_components(mask.array > 0)
     confidence = calibration.confidence(labels, count, study, prediction)
+    sizes = component_sizes(labels, count)
     if settings.min_confidence is not None:
         kept = confidence >= settings.min_confidence
         mask = mask.with_array(np.concatenate(([False], kept))[labels].astype(np.uint8))
-        confidence = confidence[kept]
+        confidence, sizes = confidence[kept], sizes[kept]
+    logits = count_logits(probability.array, mask.array > 0)
     return Segmentation(
         study,
         probability,
         mask,
         measure_lesions(mask, study.pet, confidence.tolist()),
         uncertainty,
-        calibration.expected_dice(prediction, mask.array > 0),
+        calibration.expected_dice(logits, sizes, confidence),
         calibration.doubts(study, prediction),
     )
 

@@ -1,20 +1,29 @@
 """Evidence, calibrations fitted to it, and who had a part in which."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from petlesion.calibration.cross_fit import INNER_FOLDS, cross_fitted
 from petlesion.calibration.evidence import Evidence, gather_evidence, read_evidence, write_evidence
-from petlesion.calibration.stored import calibration_from_json, calibration_of, fit_calibration
+from petlesion.calibration.stored import (
+    calibration_from_json,
+    calibration_of,
+    fit_calibration,
+    settings_unlike,
+)
+from petlesion.calibration.voxels import LOGITS, count_logits
 from petlesion.errors import CohortError, FormatError, ModelError, StudyError, UsageError
-from petlesion.inference.predict import Model
-from petlesion.lesions import label_components
+from petlesion.inference.predict import Member, Model, PredictionSettings
+from petlesion.lesions import component_sizes, label_components
+from petlesion.model.plan import plan_from_nnunet
 from petlesion.overlap import evaluate_masks
 from tests.calibration.makers import make_case
+from tests.inference.nnunet import Recipe, dataset_of, plans_of
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +82,15 @@ def test_a_calibration_survives_json_and_judges(evidence: list[Evidence]) -> Non
     confidence = calibration.confidence(labels, count, study, prediction)
     real = gather_evidence(study, prediction, "made up").overlap.real
     assert confidence[real].mean() > confidence[~real].mean() + 0.3
-    assert 0 < (calibration.expected_dice(prediction, labels > 0) or 0) < 1
+    logits, sizes = count_logits(prediction.probability.array, labels > 0), component_sizes(labels, count)
+    expected = calibration.expected_dice(logits, sizes, confidence)
+    inside = logits.voxels[1].sum(axis=0) @ expit(LOGITS / calibration.temperature)
+    outside = logits.voxels[0].sum(axis=0) @ expit(LOGITS / calibration.temperature)
+    inside *= (sizes * confidence).sum() / sizes.sum()
+    assert expected is not None
+    assert expected == pytest.approx(2 * inside / (inside + outside + sizes.sum()))
+    assert expected < (logits.expected_dice(calibration.temperature) or 0)
+    assert calibration.expected_dice(logits, sizes[:0], confidence[:0]) is None
     assert calibration.doubts(study, prediction) == ()
     hot = replace(study, pet=study.pet.with_array(study.pet.array * 10))
     assert any("SUV" in clause for clause in calibration.doubts(hot, prediction))
@@ -121,3 +138,20 @@ def test_one_patient_cannot_be_judged(evidence: list[Evidence]) -> None:
         cross_fitted(evidence[:2], {"case0": "p", "case1": "p"})
     with pytest.raises(CohortError, match="no held-out study"):
         fit_calibration([], {})
+
+
+def test_settings_other_than_the_calibrations_are_told(evidence: list[Evidence]) -> None:
+    unmirrored = PredictionSettings(mirror=False)
+    calibration = fit_calibration(evidence, {"prediction": asdict(unmirrored)})
+
+    def told(settings: PredictionSettings, mirror_axes: tuple[int, ...] | None = (0, 1, 2)) -> str | None:
+        recipe = Recipe(mirror_axes=mirror_axes)
+        plan = plan_from_nnunet(plans_of(recipe), dataset_of(recipe), "3d_fullres")
+        plan = replace(plan, mirror_axes=mirror_axes or ())
+        return settings_unlike(calibration, Model("tiny", (Member(plan, {}),), "float32", ""), settings)
+
+    assert told(unmirrored) is None and told(PredictionSettings(), None) is None
+    assert (told(PredictionSettings()) or "").endswith("calibrated with another mirror.")
+    assert (told(replace(unmirrored, step=0.4, tiles="full")) or "").endswith("another tiles, step.")
+    silent = replace(calibration, sources={})
+    assert settings_unlike(silent, Model("tiny", (), "float32", ""), unmirrored) is None

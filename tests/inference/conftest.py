@@ -39,3 +39,16 @@ def bundle(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bund
     path = tmp_path_factory.mktemp("bundle") / "tiny"
     request = ExportRequest([model_folder], name="tiny", licence="CC0", scores={"dice": 0.5})
     return export_model(request, path)
+
+
+@pytest.fixture(scope="session")
+def member_folders(known_study: Study, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two members, trained for a moment: a fold that sees the PET alone, two folds that see both images."""
+    folder = tmp_path_factory.mktemp("members")
+    recipes = {
+        "pet": Recipe(
+            channels=("PET",), schemes=("ZScoreNormalization",), features=(4, 8), patch=(16, 16, 16)
+        ),
+        "both": Recipe(features=(4, 8), folds=("0", "1")),
+    }
+    return [write_model_folder(folder / name, recipe, known_study) for name, recipe in recipes.items()]

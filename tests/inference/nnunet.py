@@ -1,15 +1,19 @@
 """Small nnU-Net v2 model folders with random weights, and stock nnU-Net's own answers with them."""
 
 import json
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.ensembling.ensemble import merge_files
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from petlesion.inference.backends.torch import build_network
 from petlesion.inference.preprocessing import channel_arrays, prepare, transposed_spacing
@@ -222,6 +226,20 @@ def stock_prediction(
     mask, probabilities = predictor.predict_single_npy_array(data, properties, None, None, True)
     lesion = predictor.dataset_json["labels"]["lesion"]
     return mask == lesion, probabilities[lesion]
+
+
+def stock_ensemble(folder: Path, probabilities: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """What nnUNetv2_ensemble makes of several models' lesion probabilities [z, y, x]: mask and mean."""
+    folder.mkdir()
+    files = [folder / f"{number}.npz" for number in range(len(probabilities))]
+    for path, lesion in zip(files, probabilities, strict=True):
+        np.savez(path, probabilities=np.stack([1 - lesion, lesion]))
+    files[0].with_suffix(".pkl").write_bytes(pickle.dumps({}))
+    written: list[np.ndarray] = []
+    writer = SimpleNamespace(write_seg=lambda mask, *_: written.append(mask))
+    labels = LabelManager({"background": 0, "lesion": 1}, None)
+    merge_files(list(map(str, files)), str(folder / "merged"), ".npz", writer, labels, True)
+    return written[0] == 1, np.load(folder / "merged.npz")["probabilities"][1]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import pytest
 
 from petlesion.errors import MissingExtraError, ModelError, StudyError, UsageError
 from petlesion.inference.predict import (
+    LESION_PROBABILITY,
     Member,
     Model,
     PredictionSettings,
@@ -23,6 +24,7 @@ from tests.inference.nnunet import (
     Recipe,
     dataset_of,
     plans_of,
+    stock_ensemble,
     stock_prediction,
     sums_in_float32,
     write_model_folder,
@@ -231,22 +233,25 @@ def test_a_study_of_a_batch_is_as_alone(bundle: Bundle) -> None:
         np.testing.assert_array_equal(alone, expected)
 
 
-def test_members_of_other_input_are_averaged(tmp_path: Path, known_study: Study) -> None:
-    pet_recipe = Recipe(channels=("PET",), schemes=("ZScoreNormalization",), features=(4, 8), patch=(16,) * 3)
-    folders = [
-        write_model_folder(tmp_path / "pet", pet_recipe, known_study),
-        write_model_folder(tmp_path / "both", Recipe(features=(4, 8)), known_study),
-    ]
-    bundle = export_model(ExportRequest(folders), tmp_path / "ensemble")
+def test_members_of_other_input_are_averaged_as_stock_nnunet_does(
+    tmp_path: Path, member_folders: list[Path], known_study: Study
+) -> None:
+    bundle = export_model(ExportRequest(member_folders), tmp_path / "ensemble")
     model = load_model(bundle.path, precision="float32")
     assert model.needs_ct
     found = predict(known_study, model, FULL)
-    alone = [
-        predict(known_study, load_model(f, precision="float32"), FULL).probability.array for f in folders
-    ]
-    np.testing.assert_allclose(found.probability.array, np.mean(alone, axis=0), atol=1e-3)
+    folds = [("0",), ("0", "1")]
+    with sums_in_float32():
+        alone = [
+            stock_prediction(folder, known_study, folds=names)[1]
+            for folder, names in zip(member_folders, folds, strict=True)
+        ]
     for member, expected in zip(found.members, alone, strict=True):
-        np.testing.assert_allclose(member.array, expected, atol=1e-3)
+        np.testing.assert_allclose(member.array, expected, atol=2e-3)
+    mask, probability = stock_ensemble(tmp_path / "stock", alone)
+    np.testing.assert_allclose(found.probability.array, probability, atol=2e-3)
+    assert 0 < mask.sum() < mask.size
+    assert ((found.probability.array > LESION_PROBABILITY) == mask).mean() >= 0.9999
     with pytest.raises(StudyError, match="has no CT"):
         predict(replace(known_study, ct=None), model)
 

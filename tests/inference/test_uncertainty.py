@@ -8,6 +8,7 @@ import pytest
 from petlesion.inference.predict import PredictionSettings, load_model, predict
 from petlesion.inference.uncertainty import PassSums, binary_entropy
 from petlesion.model.bundle import Bundle
+from petlesion.training.export import ExportRequest, export_model
 from petlesion.volume import Grid, Study
 from tests.inference.nnunet import Recipe, write_model_folder
 
@@ -71,6 +72,27 @@ def test_folds_are_passes_and_leave_the_probability_as_it_is(
     np.testing.assert_allclose(found.uncertainty.entropy.array, entropy, atol=1e-5)
     information = entropy - np.mean([binary_entropy(p) for p in alone], axis=0)
     np.testing.assert_allclose(found.uncertainty.mutual_information.array, information, atol=1e-5)
+
+
+def test_members_count_by_their_weights(
+    tmp_path: Path, member_folders: list[Path], known_study: Study
+) -> None:
+    """A member's folds share its weight; here three quarters for one fold, a quarter for two."""
+    single, double = member_folders
+    bundle = export_model(ExportRequest([single, double], weights=(3.0, 1.0)), tmp_path / "ensemble")
+    found = predict(
+        known_study, load_model(bundle.path, precision="float32"), FULL, with_uncertainty=True
+    ).uncertainty
+    alone = [
+        predict(known_study, load_model(folder, [fold], precision="float32"), FULL).probability.array
+        for folder, fold in ((single, "0"), (double, "0"), (double, "1"))
+    ]
+    shares = (0.75, 0.125, 0.125)
+    entropy = binary_entropy(np.average(alone, axis=0, weights=shares))
+    information = entropy - np.average([binary_entropy(p) for p in alone], axis=0, weights=shares)
+    assert found is not None and found.passes == 3 and information.max() > 0.05
+    np.testing.assert_allclose(found.entropy.array, entropy, atol=1e-2)
+    np.testing.assert_allclose(found.mutual_information.array, information, atol=1e-2)
 
 
 def test_mirrorings_are_passes_in_any_orientation(tmp_path: Path, known_study: Study) -> None:

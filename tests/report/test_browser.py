@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from petlesion.lesions import measure_lesions
+from petlesion.report.projections import LESION_COLOUR
 from petlesion.volume import Study, Volume
 from tests.conftest import make_phantom
 from tests.report.conftest import WriteStudyReport, pixels
@@ -245,6 +246,21 @@ def test_confidence_has_a_column_and_lessens_colour(
         return int((image[..., 0] - image[..., 1]).max())
 
     assert strongest_red([0.0, 0.0, 0.0]) + 40 < strongest_red([1.0, 1.0, 1.0])
+
+
+def test_the_outline_of_a_doubtful_lesion_is_paler(
+    open_page: OpenPage, write_study_report: WriteStudyReport, phantom: Study
+) -> None:
+    spots = np.zeros(phantom.pet.shape, dtype=np.uint8)
+    spots[8:12, 8:16, 8:16] = spots[8:12, 24:30, 24:30] = 1
+    study = replace(phantom, reference=Volume(spots, phantom.pet.affine))
+
+    def pixels_of_its_colour(confidence: float) -> int:
+        page = ready(open_page(write_study_report(study, confidence=[1.0, confidence])))
+        image = pixels(page, "axial").astype(int)
+        return int((np.abs(image[..., :3] - LESION_COLOUR).max(axis=-1) < 25).sum())
+
+    assert pixels_of_its_colour(0.0) == 0 and pixels_of_its_colour(1.0) > 20
 
 
 def test_uncertainty_can_be_laid_over_the_planes(

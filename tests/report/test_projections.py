@@ -8,8 +8,11 @@ from PIL import Image
 from scipy import ndimage
 
 from petlesion.errors import GeometryError, UsageError
+from petlesion.lesions import label_components
 from petlesion.report.projections import (
+    FAINTEST,
     LESION_COLOUR,
+    WINDOW_SUV,
     draw,
     draw_pair,
     maximum_projections,
@@ -113,6 +116,20 @@ def test_lesions_are_drawn_in_colour_and_the_rest_in_inverted_grey(phantom: Stud
     assert (picture[lesion][:, 0] > picture[lesion][:, 1] + 60).all()
     assert np.allclose(picture[~lesion][:, 0], 255 - 25.5 * projections.suv[0][~lesion], atol=0.51)
     assert np.abs(picture[lesion] - LESION_COLOUR).max() < 150
+
+
+def test_a_doubtful_lesion_is_paler(phantom: Study) -> None:
+    assert phantom.reference is not None
+    numbers = phantom.reference.with_array(label_components(phantom.reference.array > 0)[0])
+    plain = maximum_projections(phantom.pet, numbers)
+    judged = maximum_projections(phantom.pet, numbers, [1.0, 0.0])
+    first, second, third = (plain.lesions[0] == number for number in (1, 2, 3))
+    pictures = [draw(projections, 0).astype(float) for projections in (plain, judged)]
+    np.testing.assert_array_equal(pictures[0][first | third], pictures[1][first | third])
+    grey = 255 * (1 - np.clip(plain.suv[0] / WINDOW_SUV, 0, 1))[..., None]
+    full, faint = ((picture - grey)[second] for picture in pictures)
+    np.testing.assert_allclose(faint, FAINTEST * full, atol=1)
+    assert second.any() and np.abs(full).max() > 50
 
 
 def test_png_and_gif_hold_the_frames(tmp_path: Path, phantom: Study) -> None:

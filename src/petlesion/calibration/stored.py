@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,11 @@ from petlesion.calibration.typical import (
     typical_ranges,
     what_is_unusual,
 )
-from petlesion.calibration.voxels import count_logits, fit_temperature, summed
+from petlesion.calibration.voxels import Counts, LogitCounts, fit_temperature, summed
 from petlesion.errors import CohortError, ModelError, UsageError
-from petlesion.inference.predict import Model, Prediction
+from petlesion.inference.predict import Model, Prediction, PredictionSettings, mirror_axes
 from petlesion.lesions import Labels
-from petlesion.volume import Mask, Study
+from petlesion.volume import Study
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Calibration:
 
     `passes` is how many passes each study was predicted in when it was fitted: after a single one, lesions
     are judged by their probability alone, and a model's passes need not be told apart. `sources` says what
-    it was fitted on and how it scored there; it is for readers and changes nothing.
+    it was fitted on, by which settings, and how it scored there; it changes no figure.
     """
 
     temperature: float
@@ -62,9 +62,14 @@ class Calibration:
             prediction = replace(prediction, uncertainty=None)
         return self.lesions.confidence(component_features(labels, count, study.pet, prediction))
 
-    def expected_dice(self, prediction: Prediction, mask: Mask) -> float | None:
-        """The Dice to be expected of a mask; None for an empty one."""
-        return count_logits(prediction.probability.array, mask).expected_dice(self.temperature)
+    def expected_dice(self, logits: LogitCounts, sizes: Counts, confidence: Floats) -> float | None:
+        """The Dice to be expected of a mask; None for an empty one.
+
+        `logits` counts the study's voxels, `sizes` and `confidence` are those of the mask's components.
+        """
+        if not len(sizes):
+            return None
+        return logits.expected_dice(self.temperature, float(np.average(confidence, weights=sizes)))
 
     def doubts(self, study: Study, prediction: Prediction) -> tuple[str, ...]:
         """What makes a study unlike the training data, a clause each; empty where nothing does."""
@@ -104,6 +109,21 @@ def fit_calibration(studies: Sequence[Evidence], sources: Mapping[str, Any]) -> 
         ranges=_ranges_by_source(studies),
         sources=sources,
     )
+
+
+def settings_unlike(calibration: Calibration, model: Model, settings: PredictionSettings) -> str | None:
+    """One sentence where a study is predicted in another way than those of the calibration, else None."""
+    calibrated_by = calibration.sources.get("prediction")
+    if calibrated_by is None:
+        return None
+    plans = [member.plan for member in model.members]
+    then, now = dict(calibrated_by), asdict(settings)
+    for given in (then, now):
+        given["mirror"] = [mirror_axes(plan, given["mirror"]) for plan in plans]
+    other = [name for name in now if then.get(name) != now[name]]
+    if not other:
+        return None
+    return f"Confidence and expected Dice may be off: they were calibrated with another {', '.join(other)}."
 
 
 def _ranges_by_source(studies: Sequence[Evidence]) -> dict[str, Ranges]:

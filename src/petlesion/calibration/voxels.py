@@ -50,11 +50,12 @@ class LogitCounts:
         """Voxels of each bin that the reference calls lesion."""
         return np.asarray(self.voxels[:, 1].sum(axis=0))
 
-    def expected_dice(self, temperature: float) -> float | None:
+    def expected_dice(self, temperature: float, real_share: float = 1.0) -> float | None:
         """Expected Dice of the mask: 2 Σ p over the mask / (Σ p + size of the mask); None for an empty mask.
 
         The ratio of the expectations of its two parts, with calibrated p. The sum of calibrated probabilities
-        is an unbiased volume (Popordanoska et al., MICCAI 2021).
+        is an unbiased volume (Popordanoska et al., MICCAI 2021). In the mask p is taken times `real_share`,
+        the share of it that is expected to lie in components which are real.
         """
         probability = expit(LOGITS / temperature)
         by_place = self.voxels.sum(axis=1)
@@ -62,6 +63,7 @@ class LogitCounts:
         if size == 0:
             return None
         outside, inside = (float(counts @ probability) for counts in by_place)
+        inside *= real_share
         return 2 * inside / (outside + inside + size)
 
 

@@ -161,8 +161,10 @@ def dice_pairs(studies: Sequence[Judged]) -> list[DicePair]:
     """Expected and achieved Dice of the studies whose mask holds anything, nothing removed from it."""
     pairs = []
     for study in studies:
-        expected = study.evidence.logits.expected_dice(study.calibration.temperature)
-        achieved = study.evidence.overlap.dice
+        evidence, calibration = study.evidence, study.calibration
+        confidence = calibration.lesions.confidence(evidence.features)
+        expected = calibration.expected_dice(evidence.logits, evidence.overlap.predicted_sizes, confidence)
+        achieved = evidence.overlap.dice
         if expected is not None and achieved is not None:
             pairs.append(DicePair(study.evidence.case_id, expected, achieved))
     return pairs

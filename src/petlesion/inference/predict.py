@@ -331,7 +331,7 @@ def _prepare_member(
         mask = np.zeros((z, y, x), dtype=bool)
         mask[image_box] = mask_on_network_grid(body, network_input, plan)
         tiles = body_tiles(mask, plan.patch_size, settings.step)
-    window = Window(tuple(tiles), plan.patch_size, _mirror_axes(plan, settings.mirror))
+    window = Window(tuple(tiles), plan.patch_size, mirror_axes(plan, settings.mirror))
     return PreparedMember(member, network_input, padded, image_box, window)
 
 
@@ -398,7 +398,8 @@ def _count_tiles(part: PreparedMember, *, each_mirroring: bool) -> int:
     return len(part.window.tiles) * len(part.member.networks) * mirrorings
 
 
-def _mirror_axes(plan: Plan, mirror: bool | None) -> tuple[int, ...]:
+def mirror_axes(plan: Plan, mirror: bool | None) -> tuple[int, ...]:
+    """The axes along which a member's patches are mirrored too; None mirrors as it was trained."""
     if mirror is None:
         return plan.mirror_axes if plan.mirrored else ()
     return (plan.mirror_axes or (0, 1, 2)) if mirror else ()

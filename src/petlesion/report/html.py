@@ -25,7 +25,7 @@ from petlesion.report.layers import (
     quantised,
 )
 from petlesion.report.page import render_page
-from petlesion.report.projections import Projections, maximum_projections, thumbnail_url
+from petlesion.report.projections import Projections, maximum_projections, strength_of, thumbnail_url
 from petlesion.volume import Study, Volume
 
 _STYLES = ("page.css", "report.css")
@@ -102,7 +102,7 @@ def _render(study: Study, mask: Volume, table: LesionTable, facts: ReportFacts) 
         layers["ct"] = ct_layer(cropped(study.ct, box).array)
     if facts.uncertainty is not None:
         layers["uncertainty"] = fraction_layer(cropped(facts.uncertainty.reoriented(), box).array)
-    projections = maximum_projections(pet, numbers)
+    projections = maximum_projections(pet, numbers, [lesion.confidence for lesion in table.lesions])
     data = {
         "grid": _grid_as_json(pet, study.pet, box),
         "layers": encode_layers(layers),
@@ -153,13 +153,14 @@ def _projections_as_json(projections: Projections, pet: Layer) -> dict[str, Any]
 
 
 def _lesions_as_json(table: LesionTable, pet: Volume) -> list[dict[str, Any]]:
-    """Number, confidence and centroid as an index (z, y, x) into the shown part of the PET."""
+    """Number, how opaque it is drawn, and centroid as an index (z, y, x) into the shown part of the PET."""
     to_index = np.linalg.inv(pet.affine)
     lesions = []
     for lesion in table.lesions:
         x, y, z, _ = to_index @ (*lesion.centroid_mm, 1.0)
         centroid = [round(float(value), 4) for value in (z, y, x)]
-        lesions.append({"number": lesion.number, "centroid": centroid, "confidence": lesion.confidence})
+        strength = round(strength_of(lesion.confidence), 3)
+        lesions.append({"number": lesion.number, "centroid": centroid, "strength": strength})
     return lesions
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ WINDOW_SUV = 10.0
 LESION_COLOUR = (214, 0, 86)
 BACK_OPACITY = 0.45
 FRONT_OPACITY = 0.9
+FAINTEST = 0.25  # of a lesion that is surely none, against one that surely is
 
 _BODY_SUV = 0.3
 _SLIDE_SCALE = 3
@@ -43,7 +45,8 @@ class Projections:
     `suv` is the highest SUV along each ray. `lesions` is the number of the lesion that is met first, 0 for
     none, and `depth` how deep it lies (0 at the reader's side, 255 at the far side). `centre_mm` is where
     the axis of rotation and the middle of row 0 lie, (z, y, x) in mm along the PET's axes from the centre
-    of its first voxel.
+    of its first voxel. `strengths` tells by a lesion's number how opaque it is drawn, from 0 to 1; its
+    entry 0 is of no lesion.
     """
 
     suv: Floats
@@ -51,15 +54,27 @@ class Projections:
     depth: npt.NDArray[np.uint8]
     pixel_mm: float
     centre_mm: tuple[float, float, float]
+    strengths: Floats
+
+
+def strength_of(confidence: float | None) -> float:
+    """How opaque a lesion is drawn: the surer, the more; one without a confidence is drawn in full."""
+    return 1.0 if confidence is None else FAINTEST + (1 - FAINTEST) * confidence
 
 
 def maximum_projections(
-    pet: Volume, lesions: Volume, *, angles: int = ANGLES, pixel_mm: float = PIXEL_MM
+    pet: Volume,
+    lesions: Volume,
+    confidence: Sequence[float | None] = (),
+    *,
+    angles: int = ANGLES,
+    pixel_mm: float = PIXEL_MM,
 ) -> Projections:
     """Project a PET (SUV) and its lesions (numbers from 1, or a mask) at `angles` angles over a full turn.
 
-    Both may be in any orientation; they are turned to LPS first. Raises UsageError where `angles` is no
-    multiple of four and GeometryError where the two grids differ.
+    `confidence` is that of lesion 1, 2, …; lesions beyond it are drawn in full. Both images may be in any
+    orientation; they are turned to LPS first. Raises UsageError where `angles` is no multiple of four and
+    GeometryError where the two grids differ.
     """
     if angles < 4 or angles % 4:
         raise UsageError(f"{angles} angles cannot be projected; give a multiple of four")
@@ -80,7 +95,15 @@ def maximum_projections(
         depth=np.stack([depth for _, depth in found]),
         pixel_mm=pixel_mm,
         centre_mm=_centre_mm(scene, pet, pixel_mm),
+        strengths=_strengths(confidence, int(lesions.array.max(initial=0))),
     )
+
+
+def _strengths(confidence: Sequence[float | None], highest_number: int) -> Floats:
+    strengths = np.ones(max(highest_number, len(confidence)) + 1, dtype=np.float32)
+    strengths[0] = 0
+    strengths[1 : len(confidence) + 1] = [strength_of(value) for value in confidence]
+    return strengths
 
 
 def draw(projections: Projections, index: int, *, window_suv: float = WINDOW_SUV) -> Picture:
@@ -88,7 +111,7 @@ def draw(projections: Projections, index: int, *, window_suv: float = WINDOW_SUV
     brightness = 1 - np.clip(projections.suv[index] / window_suv, 0, 1)
     depth = projections.depth[index] / 255
     opacity = FRONT_OPACITY + (BACK_OPACITY - FRONT_OPACITY) * depth
-    opacity = np.where(projections.lesions[index] > 0, opacity, 0)[..., None]
+    opacity = (opacity * projections.strengths[projections.lesions[index]])[..., None]
     colour = np.array(LESION_COLOUR, dtype=np.float32)
     mixed = brightness[..., None] * 255 * (1 - opacity) + colour * opacity
     picture: Picture = np.round(mixed).astype(np.uint8)

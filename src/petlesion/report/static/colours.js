@@ -32,3 +32,6 @@ export function colourTable(levels, [low, high], colour) {
   levels.forEach((level, index) => bytes.set(colour((level - low) / (high - low)), 4 * index));
   return new Uint32Array(bytes.buffer);
 }
+
+// How opaque each lesion is drawn, by its number: the surer the model, the more.
+export const strengthsOf = (lesions) => new Map(lesions.map(({ number, strength }) => [number, strength]));

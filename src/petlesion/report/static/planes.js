@@ -1,6 +1,6 @@
 // Axial, coronal and sagittal planes: CT below, PET above it, lesion outlines, crosshair.
 
-import { LESION_COLOUR, SELECTED_COLOUR, colourTable, grey, hot, invertedGrey, violet } from "./colours.js";
+import { LESION_COLOUR, SELECTED_COLOUR, colourTable, grey, hot, invertedGrey, strengthsOf, violet } from "./colours.js";
 import { planeOf } from "./volume.js";
 
 // Axes count 0 z, 1 y, 2 x. `edges` are the patient's sides at the left, right, top and bottom of the picture.
@@ -57,6 +57,7 @@ export function createPlaneView(canvas, name, study, state, scale) {
   const extentMm = (axis) => study.grid.shape[axis] * study.grid.spacing[axis];
   const context = canvas.getContext("2d");
   const scratch = document.createElement("canvas");
+  const strengths = strengthsOf(study.lesions);
   let across;
   let down;
 
@@ -87,7 +88,7 @@ export function createPlaneView(canvas, name, study, state, scale) {
 
   function drawOutlines(slice, selected, ratio) {
     const { width, height, cells } = planeOf(study.numbers, plane, slice);
-    const paths = { others: new Path2D(), selected: new Path2D() };
+    const paths = new Map();
     const at = (row, column) =>
       (row < 0 || column < 0 || row >= height || column >= width ? 0 : cells[row * width + column]);
     const x = (column) => across.start + column * across.step;
@@ -96,7 +97,8 @@ export function createPlaneView(canvas, name, study, state, scale) {
       for (let column = 0; column < width; column += 1) {
         const number = cells[row * width + column];
         if (number === 0) continue;
-        const path = number === selected ? paths.selected : paths.others;
+        if (!paths.has(number)) paths.set(number, new Path2D());
+        const path = paths.get(number);
         const line = (x0, y0, x1, y1) => { path.moveTo(x0, y0); path.lineTo(x1, y1); };
         if (at(row - 1, column) !== number) line(x(column), y(row), x(column + 1), y(row));
         if (at(row + 1, column) !== number) line(x(column), y(row + 1), x(column + 1), y(row + 1));
@@ -105,9 +107,13 @@ export function createPlaneView(canvas, name, study, state, scale) {
       }
     }
     context.lineCap = "square";
-    for (const [path, colour] of [[paths.others, LESION_COLOUR], [paths.selected, SELECTED_COLOUR]]) {
-      strokeWithHalo(path, `rgb(${colour})`, ratio);
+    const isSelected = (number) => number === selected;
+    // The selected one comes last, above the others, and is drawn in full.
+    for (const number of [...paths.keys()].sort((a, b) => isSelected(a) - isSelected(b))) {
+      context.globalAlpha = isSelected(number) ? 1 : strengths.get(number);
+      strokeWithHalo(paths.get(number), `rgb(${isSelected(number) ? SELECTED_COLOUR : LESION_COLOUR})`, ratio);
     }
+    context.globalAlpha = 1;
   }
 
   function strokeWithHalo(path, colour, ratio) {

@@ -1,6 +1,6 @@
 // Maximum projections that turn: inverted grey, lesions in colour, the nearer the more opaque.
 
-import { LESION_COLOUR, SELECTED_COLOUR, colourTable, invertedGrey } from "./colours.js";
+import { LESION_COLOUR, SELECTED_COLOUR, colourTable, invertedGrey, strengthsOf } from "./colours.js";
 import { fitCanvas } from "./planes.js";
 import { cellAt, unpack } from "./volume.js";
 
@@ -28,8 +28,7 @@ export function createProjectionView(canvas, caption, offset, study, state, scal
   const { frames, rows, columns, pixel, centre } = projections;
   const context = canvas.getContext("2d");
   const scratch = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
-  const certainty = new Map(study.lesions.map(({ number, confidence }) =>
-    [number, confidence === null ? 1 : 0.25 + 0.75 * confidence]));
+  const strengths = strengthsOf(study.lesions);
   let layout = { size: 1, left: 0, top: 0 };
 
   const frameOf = ({ angle }) => (angle + Math.round(offset * frames)) % frames;
@@ -52,7 +51,7 @@ export function createProjectionView(canvas, caption, offset, study, state, scal
       const opacity = FRONT_OPACITY + ((BACK_OPACITY - FRONT_OPACITY) * projections.depth[at]) / 255;
       pixels[i] = number === selected && isEdge(at)
         ? mix(pixels[i], SELECTED_COLOUR, 1)
-        : mix(pixels[i], LESION_COLOUR, opacity * (certainty.get(number) ?? 1));
+        : mix(pixels[i], LESION_COLOUR, opacity * strengths.get(number));
     }
     const image = new ImageData(new Uint8ClampedArray(pixels.buffer), columns, rows);
     scratch.getContext("2d").putImageData(image, 0, 0);
