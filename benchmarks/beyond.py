@@ -7,8 +7,9 @@ trained as the experiment `box`, changed by --set, for the same number of iterat
 in their order, all unless some are named:
   members      train each member, and predict and score its held-out studies and the simulated test set
   ensemble     every combination of ct-pet, pet, ct and large, chosen in inner folds; then on the test set
+               (--members leaves some out)
   loss         generalised Dice beside plain: false volumes and number of components
-  confidence   calibrate ct-pet, and all four together; their confidence on held-out studies and the test set
+  confidence   calibrate ct-pet, and all together; their confidence on held-out studies and the test set
   flag         the same models' flag on right studies, and on those made wrong on purpose
   uncertain    ct-pet trained on for a third of its epochs, with patches drawn where it was unsure or wrong
                beside patches drawn anywhere
@@ -70,6 +71,7 @@ class Work:
     every: int
     base: Experiment
     folds: str
+    members: tuple[str, ...]
     initial: Mapping[str, str]
     test_studies: int
     simulated: Simulated
@@ -113,7 +115,7 @@ def changes_of(name: str, base: Experiment) -> dict[str, object]:
 
 def make_members(work: Work) -> None:
     """Make all members, and print how each scores by itself."""
-    runs = {name: make_member(work, name) for name in (*ENSEMBLE, GENERALISED)}
+    runs = {name: make_member(work, name) for name in (*work.members, GENERALISED)}
     for title, cases in parts_of(work).items():
         summaries = {name: summarize(rows_of(run, cases), cases) for name, run in runs.items()}
         print(f"{title}\n\n{render(summary_table(summaries, 'member'), 'markdown')}")
@@ -163,7 +165,7 @@ def rows_of(run: Path, cases: Mapping[str, str]) -> list[StudyMetrics]:
 
 
 def measure_ensemble(work: Work) -> None:
-    runs = [make_member(work, name) for name in ENSEMBLE]
+    runs = [make_member(work, name) for name in work.members]
     _, selection = choose_among(runs, work.cohort)
     for title, part in by_source(selection, work.cohort).items():
         show_ensembles(part, "markdown", f"held out, {title}")
@@ -197,7 +199,7 @@ def measure_loss(work: Work) -> None:
         print(render(differences_table(differences), "markdown"))
 
 
-# Confidence and flag: of one member, and of all four together.
+# Confidence and flag: of one member, and of all together.
 
 
 def measure_confidence(work: Work) -> None:
@@ -215,9 +217,9 @@ def measure_flag(work: Work) -> None:
 
 
 def calibrated_models(work: Work) -> dict[str, Path]:
-    """Bundles of one member and of all four, calibrated on their held-out studies."""
+    """Bundles of one member and of all, calibrated on their held-out studies."""
     bundles = {}
-    for name, members in {PLAIN: (PLAIN,), "all-four": ENSEMBLE}.items():
+    for name, members in {PLAIN: (PLAIN,), "together": work.members}.items():
         runs = [make_member(work, member) for member in members]
         bundle = bundles[name] = work.folder / "bundles" / name
         if not bundle.exists():
@@ -314,6 +316,7 @@ def parse() -> tuple[list[str], Work]:
     parser.add_argument("--epochs", type=int, default=10, help="of each member")
     parser.add_argument("--iterations", type=int, default=60, help="in an epoch")
     parser.add_argument("--folds", default="0,1,2")
+    parser.add_argument("--members", default=",".join(ENSEMBLE), help="of the ensemble, ct-pet among them")
     parser.add_argument("--test-studies", type=int, default=40, metavar="N")
     parser.add_argument("--spacing", type=float, default=4.0, help="of what is simulated here, in mm")
     parser.add_argument("--seeds", type=int, default=3, help="of either sampling")
@@ -322,6 +325,9 @@ def parse() -> tuple[list[str], Work]:
     unknown = set(given.parts) - set(PARTS)
     if unknown:
         parser.error(f"there is no part {', '.join(sorted(unknown))}; choose of {', '.join(PARTS)}")
+    members = tuple(given.members.split(","))
+    if not {PLAIN} <= set(members) <= set(ENSEMBLE):
+        parser.error(f"--members are {PLAIN} and others of {', '.join(ENSEMBLE)}, not {given.members}")
     budget = [f"epochs={given.epochs}", f"iterations={given.iterations}"]
     work = Work(
         folder=given.work,
@@ -329,6 +335,7 @@ def parse() -> tuple[list[str], Work]:
         every=given.every,
         base=with_settings(find_experiment("box"), [*budget, *given.changes]),
         folds=given.folds,
+        members=members,
         initial=dict(entry.split("=", 1) for entry in given.initial),
         test_studies=given.test_studies,
         simulated=Simulated(given.spacing),

@@ -1,12 +1,14 @@
 """Peak memory of `petlesion segment` with the paper's network, and whether it grows from study to study.
 
     python benchmarks/memory.py [--slices 326 677] [--precision bfloat16 float32] [--tiles body full]
+        [--batch 2]
     python benchmarks/memory.py --first-tile
     python benchmarks/memory.py --studies 20
 
 The first way segments simulated studies of 400 × 400 voxels with the paper's network (128³ patches,
 32 … 320 features), each in a process of its own that also reads the images and writes the report. Tiles lie a
-whole patch apart, which saves time and takes the same memory. With --first-tile the network computes the
+whole patch apart, which saves time and takes the same memory. The CT has 512 × 512 voxels of its own; with
+--batch so many copies of a study are segmented in one process. With --first-tile the network computes the
 first tile alone and finds nothing in the others, and no report is written: quicker still. The last way
 segments so many copies of a small study in one process, with a small network, and prints what each one took,
 in seconds and in seconds of the processor, which other programs disturb less, and the memory in use after it.
@@ -29,6 +31,8 @@ from typing import Any
 
 import numpy as np
 from machine import describe
+
+from petlesion.volume import Grid
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the model folders are the tests' own
 
@@ -54,13 +58,25 @@ class Outcome:
 def write_study(folder: Path, spacing_mm: tuple[float, float, float], slices: int) -> None:
     """Simulate a study and write it as NIfTI."""
     from petlesion.io.nifti import write_volume
+    from petlesion.resample import resample_to_grid
     from petlesion.simulation.study import SimulationSettings, simulate
 
     study = simulate(SEED, SimulationSettings(spacing_mm=spacing_mm, slices=slices))
     assert study.ct is not None
+    ct = resample_to_grid(study.ct, ct_grid(study.ct.grid), fill=-1024, order=1)
     write_volume(folder / "SUV.nii.gz", study.pet)
-    write_volume(folder / "CTres.nii.gz", study.ct)
-    print(f"study: {study.pet.shape} voxels", flush=True)
+    write_volume(folder / "CT.nii.gz", ct.with_array(ct.array.astype(np.int16)))
+    print(f"study: PET {study.pet.shape}, CT {ct.shape} voxels", flush=True)
+
+
+def ct_grid(grid: Grid) -> Grid:
+    """The same field of view on 512 voxels in a row where the PET has 400."""
+    slices, *in_plane = grid.shape
+    finer = np.eye(4)
+    finer[[0, 1], [0, 1]] = 400 / 512
+    finer[[0, 1], 3] = (400 / 512 - 1) / 2
+    rows, columns = (round(size * 512 / 400) for size in in_plane)
+    return Grid((slices, rows, columns), grid.affine @ finer)
 
 
 def write_bundle(folder: Path, features: tuple[int, ...], patch: int) -> Path:
@@ -139,22 +155,37 @@ def predict_first_tile(study: Path, bundle: Path, precision: str, tiles: str) ->
     model = replace(model, members=(replace(member, networks=networks),))
     predict(read_study(study), model, PredictionSettings(tiles))
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{study.name}, {precision:8s} --tiles {tiles}: peak {peak_gb:.2f} GB in prediction", flush=True)
+    print(
+        f"{study.parent.name}, {precision:8s} --tiles {tiles}: peak {peak_gb:.2f} GB in prediction",
+        flush=True,
+    )
+
+
+def copy_study(first: Path, studies: int) -> None:
+    """Put copies of a study beside it until there are so many."""
+    for number in range(2, studies + 1):
+        copy = first.with_name(f"study-{number:02d}")
+        copy.mkdir()
+        for file in first.iterdir():
+            os.link(file, copy / file.name)
 
 
 def measure_peaks(work: Path, arguments: argparse.Namespace) -> None:
     """Print the highest memory of each length, precision and window."""
     in_own_process("write_bundle", work, PAPER, 128)
     for count in arguments.slices:
-        study = work / f"study-{count}"
+        study = work / f"studies-{count}" / "study-01"
         in_own_process("write_study", study, SPACING_MM, count)
+        copy_study(study, arguments.batch)
         for precision in arguments.precision:
             for tiles in arguments.tiles:
                 if arguments.first_tile:
                     in_own_process("predict_first_tile", study, work / "bundle-128", precision, tiles)
                     continue
                 options = ("--precision", precision, "--tiles", tiles, "--step", "1")
-                found = segment(study, work / "bundle-128", work / f"{count}-{precision}-{tiles}", *options)
+                found = segment(
+                    study.parent, work / "bundle-128", work / f"{count}-{precision}-{tiles}", *options
+                )
                 print(
                     f"400 × 400 × {count}, {precision:8s} --tiles {tiles}: peak {found.peak_gb:.2f} GB "
                     f"({found.seconds:.0f} s)",
@@ -167,11 +198,7 @@ def measure_growth(work: Path, studies: int) -> None:
     in_own_process("write_bundle", work, SMALL, 32)
     first = work / "studies" / "study-01"
     in_own_process("write_study", first, COARSE_MM, COARSE_SLICES)
-    for number in range(2, studies + 1):
-        copy = work / "studies" / f"study-{number:02d}"
-        copy.mkdir()
-        for file in first.iterdir():
-            os.link(file, copy / file.name)
+    copy_study(first, studies)
     found = segment(work / "studies", work / "bundle-32", work / "out")
     ends, processor, memory = (np.array(values) for values in zip(*found.states, strict=True))
     seconds, worked = np.diff(ends, prepend=0), np.diff(processor, prepend=0)
@@ -190,6 +217,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, nargs="+", default=[326, 677])
     parser.add_argument("--precision", nargs="+", default=["bfloat16", "float32"])
     parser.add_argument("--tiles", nargs="+", default=["body", "full"])
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="segment so many copies of each")
     parser.add_argument("--first-tile", action="store_true", help="predict, computing the first tile alone")
     parser.add_argument("--studies", type=int, help="segment so many copies of a study in one process")
     arguments = parser.parse_args()

@@ -138,16 +138,18 @@ def segmentation_of(
     """
     check_confidence(settings, calibration)
     probability, uncertainty = prediction.probability, prediction.uncertainty
-    mask = lesion_mask(probability, settings)
     if calibration is None:
+        mask = lesion_mask(probability, settings)
         return Segmentation(study, probability, mask, measure_lesions(mask, study.pet), uncertainty)
-    labels, count = label_components(mask.array > 0)
+    # Judged among all that were predicted, as in calibration, and removed after.
+    labels, count = label_components(probability.array > LESION_PROBABILITY)
     confidence = calibration.confidence(labels, count, study, prediction)
     sizes = component_sizes(labels, count)
+    kept = sizes >= settings.fewest_voxels(probability.voxel_volume_ml)
     if settings.min_confidence is not None:
-        kept = confidence >= settings.min_confidence
-        mask = mask.with_array(np.concatenate(([False], kept))[labels].astype(np.uint8))
-        confidence, sizes = confidence[kept], sizes[kept]
+        kept &= confidence >= settings.min_confidence
+    mask = probability.with_array(np.concatenate(([False], kept))[labels].astype(np.uint8))
+    confidence, sizes = confidence[kept], sizes[kept]
     logits = count_logits(probability.array, mask.array > 0)
     return Segmentation(
         study,

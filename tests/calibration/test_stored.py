@@ -61,7 +61,11 @@ def test_evidence_is_read_as_it_was_written(evidence: list[Evidence], tmp_path: 
             *("case_id", "features", "logits", "pairs", "passes", "predicted_sizes", "reference_sizes"),
             *("shared_voxels", "source", "statistic_names", "statistics", "voxel_volume_ml"),
         ]
-    path.write_bytes(path.read_bytes()[:100])
+    whole = path.read_bytes()
+    write_evidence(path, replace(evidence[0], features=evidence[0].features[:, 1:]))
+    with pytest.raises(FormatError, match="no evidence"):
+        read_evidence(path)
+    path.write_bytes(whole[:100])
     with pytest.raises(FormatError, match="no evidence"):
         read_evidence(path)
 

@@ -96,7 +96,7 @@ def read_evidence(path: Path) -> Evidence:
                 source=str(stored["source"]),
                 passes=int(stored["passes"]),
                 logits=LogitCounts(stored["logits"]),
-                features=stored["features"].reshape(-1, len(FEATURES)),
+                features=_checked(stored["features"]),
                 overlap=Overlap(
                     predicted_sizes=stored["predicted_sizes"],
                     reference_sizes=stored["reference_sizes"],
@@ -109,3 +109,9 @@ def read_evidence(path: Path) -> Evidence:
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise FormatError(f"{path} is no evidence of a study; remove it and calibrate again") from error
     return evidence
+
+
+def _checked(features: Floats) -> Floats:
+    if features.shape[1:] != (len(FEATURES),):
+        raise ValueError("features")
+    return features

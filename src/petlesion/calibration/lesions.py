@@ -25,6 +25,8 @@ FEATURES = (
     "highest_logit",
     "mean_entropy",
     "mean_mutual_information",
+    "log_components",
+    "log_volume_share",
 )
 
 _RIDGE = 1.0
@@ -67,7 +69,8 @@ def component_features(labels: Labels, count: int, pet: Volume, prediction: Pred
     """FEATURES of each component 1 … `count`, [component, feature].
 
     Mean and highest probability as logits, entropy and mutual information in bits averaged over the
-    component; of a prediction without uncertainty the entropy is that of the probability.
+    component; of a prediction without uncertainty the entropy is that of the probability. Of the study, the
+    number of components and the component's share of their volume: `labels` are all that were predicted.
     """
     voxels = np.flatnonzero(labels)
     component = labels.ravel()[voxels].astype(np.int64) - 1
@@ -94,6 +97,8 @@ def component_features(labels: Labels, count: int, pet: Volume, prediction: Pred
         logit(np.clip(highest(probability), _SURE, 1 - _SURE)),
         mean(entropy),
         mean(information),
+        np.full(count, np.log(max(count, 1))),
+        np.log(np.maximum(size, 1) / max(len(voxels), 1)),
     )
     return np.stack(columns, axis=1).reshape(count, len(FEATURES))
 
