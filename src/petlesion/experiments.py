@@ -21,7 +21,7 @@ OVERSAMPLED_CASES = ("all", "with_lesions")
 OPTIMIZERS = ("sgd", "adamw")
 LOSSES = ("dice_ce", "generalised_dice_ce")
 INPUTS = ("ct-pet", "pet", "ct")
-PET_NORMALIZATIONS = ("study", "cohort")
+PET_NORMALIZATIONS = ("study", "cohort", "suv")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {

@@ -1,5 +1,6 @@
 """Starting from another run's network: its weights, its plan, and what it has seen."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from petlesion.cohort.layout import Cohort, Fold, add_study, create_cohort, writ
 from petlesion.errors import CohortError, ExperimentError
 from petlesion.experiments import Experiment
 from petlesion.training.initial_weights import InitialWeights
+from petlesion.training.jsonfile import Json
+from petlesion.training.planning import build_network
 from petlesion.training.run import Run
 from petlesion.training.sampling import SelectedChannels
 from petlesion.training.trainer import TrainingOptions, prepare_run, train
@@ -175,6 +178,35 @@ def test_pet_normalised_otherwise_is_refused(
     start = f"initial_weights={finished / 'checkpoint_final.pth'}"
     with pytest.raises(ExperimentError, match="trained with pet_normalization=study; set it"):
         prepared(turned_cohort, tiny(start, "pet_normalization=cohort"), tmp_path, options)
+
+
+def test_filters_are_converted_to_another_scale_of_pet(finished: Path, rng: np.random.Generator) -> None:
+    """On the same SUV both give the same but for a constant, which instance normalisation subtracts."""
+    path = finished / "checkpoint_final.pth"
+    checkpoint = torch.load(path, weights_only=True)
+    arguments = checkpoint["init_args"]
+    theirs, ours = (scaled_alike(arguments["plans"], *scale) for scale in ((4.0, 3.0), (0.7, 1.0)))
+    initial = InitialWeights(path, {**checkpoint, "init_args": {**arguments, "plans": theirs}})
+    network = build_network(ours, arguments["dataset_json"], deep_supervision=True)
+    assert initial.take_plan_over(ours, arguments["dataset_json"]) == ours
+    converted = initial.weights_for(network, ours, arguments["dataset_json"])
+    ct, suv = torch.from_numpy(rng.gamma(2, 1, (2, 1, 8, 8, 8)).astype(np.float32))
+    answers = []
+    for weights, (mean, std) in ((checkpoint["network_weights"], (4.0, 3.0)), (converted, (0.7, 1.0))):
+        images = torch.stack([ct, (suv - mean) / std], dim=1)
+        filters = weights["encoder.stages.0.0.convs.0.conv.weight"]
+        answers.append(torch.nn.functional.conv3d(images, filters))
+    difference = answers[1] - answers[0]
+    centred = difference - difference.mean(dim=(2, 3, 4), keepdim=True)
+    assert centred.abs().max() < 1e-4 < answers[0].std()
+
+
+def scaled_alike(plan: Json, mean: float, std: float) -> Json:
+    """A plan whose PET is scaled alike in all studies."""
+    scaled = copy.deepcopy(plan)
+    scaled["configurations"]["3d_fullres"]["normalization_schemes"][1] = "CTNormalization"
+    scaled["foreground_intensity_properties_per_channel"]["1"] |= {"mean": mean, "std": std}
+    return scaled
 
 
 def test_each_fold_starts_from_its_own_weights_of_a_run(

@@ -14,6 +14,7 @@ from petlesion.errors import CohortError, ExperimentError, FormatError
 from petlesion.experiments import EXPERIMENTS, Experiment, find_experiment, with_settings
 from petlesion.training.planning import (
     build_network,
+    pet_normalization_of,
     plan_arrays,
     plan_experiment,
     plan_fingerprint,
@@ -203,17 +204,23 @@ def test_one_input_has_a_plan_and_dataset_of_its_own(name: str, channel: int, wh
     assert plan["configurations"]["3d_fullres"]["data_identifier"] == shared["data_identifier"]
 
 
-def test_pet_normalised_by_the_cohort_is_preprocessed_apart(whole_body_plan: Json) -> None:
-    experiment = with_settings(find_experiment("b"), ["pet_normalization=cohort"])
+@pytest.mark.parametrize(
+    ("name", "scale"), [("cohort", {}), ("suv", {"mean": 0.7, "std": 1.0})], ids=["cohort", "suv"]
+)
+def test_pet_scaled_alike_in_all_studies_is_preprocessed_apart(
+    whole_body_plan: Json, name: str, scale: dict[str, float]
+) -> None:
+    experiment = with_settings(find_experiment("b"), [f"pet_normalization={name}"])
     plan = plan_arrays(whole_body_plan, experiment)
+    assert pet_normalization_of(plan) == name and pet_normalization_of(whole_body_plan) == "study"
     configuration = plan["configurations"]["3d_fullres"]
     assert configuration["normalization_schemes"] == ["CTNormalization", "CTNormalization"]
     # Organs differ below the uptake of lesions, so nothing is clipped there.
     pet, planned = (p["foreground_intensity_properties_per_channel"]["1"] for p in (plan, whole_body_plan))
-    assert pet == {**planned, "percentile_00_5": 0.0}
+    assert pet == {**planned, "percentile_00_5": 0.0, **scale}
     usual = whole_body_plan["configurations"]["3d_fullres"]
     assert usual["normalization_schemes"] == ["CTNormalization", "ZScoreNormalization"]
-    assert configuration["data_identifier"] != usual["data_identifier"]
+    assert configuration["data_identifier"] == f"{usual['data_identifier']}_pet-by-{name}"
 
 
 def test_only_training_cases_are_planned(cohort: Cohort) -> None:

@@ -119,7 +119,7 @@ def settings_unlike(calibration: Calibration, model: Model, settings: Prediction
     plans = [member.plan for member in model.members]
     then, now = dict(calibrated_by), asdict(settings)
     for given in (then, now):
-        given["mirror"] = [mirror_axes(plan, given["mirror"]) for plan in plans]
+        given["mirror"] = [mirror_axes(plan, given.get("mirror")) for plan in plans]
     other = [name for name in now if then.get(name) != now[name]]
     if not other:
         return None

@@ -2,7 +2,8 @@
 
 A filter means something only in the plan that it was learnt in: on that spacing, with those axes and
 intensities, through those stages. So whoever starts from weights takes their plan over, whatever nnU-Net
-would plan for the cohort, as `nnUNetv2_move_plans_between_datasets` does for fine-tuning.
+would plan for the cohort, as `nnUNetv2_move_plans_between_datasets` does for fine-tuning. The scale of PET
+alone may be another one: between two scales that are the same in all studies, filters are converted.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from petlesion.model.training_cases import seen_cases
 from petlesion.training.checkpoint import FINAL_NAME, Checkpoint, load_checkpoint
 from petlesion.training.jsonfile import Json
 from petlesion.training.nnunet import CONFIGURATION
-from petlesion.training.planning import BY_COHORT, NORMALIZATION_KEYS
+from petlesion.training.planning import BY_COHORT, NORMALIZATION_KEYS, pet_normalization_of
 
 _OUTPUTS = ".seg_layers."
+_SMALLEST_STD = 1e-8  # as nnU-Net has it
 _ORDER_OF_AXES = ("transpose_forward", "transpose_backward")
 _RESAMPLING = (
     "spacing",
@@ -72,14 +74,15 @@ class InitialWeights:
         ours = dataset_json["channel_names"]
         return [theirs.get(ours[str(place)]) for place in range(len(ours))]
 
-    def weights_for(self, network: nn.Module, dataset_json: Mapping[str, Any]) -> dict[str, Any]:
-        """The weights by name, fitted to a network of other channels or labels.
+    def weights_for(self, network: nn.Module, plan: Json, dataset_json: Mapping[str, Any]) -> dict[str, Any]:
+        """The weights by name, fitted to a network of other channels, labels or scales.
 
-        Of the first convolution the filters of the network's own channels are taken, and of its outputs those
-        of the labels that both tell apart; other labels stay as the network has them. Raises ExperimentError
-        for a channel that the weights never saw.
+        Of the first convolution the filters of the network's own channels are taken, converted to the scales
+        of its plan, and of its outputs those of the labels that both tell apart; other labels stay as the
+        network has them. Raises ExperimentError for a channel that the weights never saw.
         """
         channels = self._channels(dataset_json)
+        factors = torch.tensor([self._factor(plan, *pair) for pair in enumerate(channels)])
         labels = {int(value): name for name, value in dataset_json["labels"].items()}
         rows = {value: self._dataset_json["labels"].get(name) for value, name in labels.items()}
         first = next(network.parameters())
@@ -87,7 +90,7 @@ class InitialWeights:
         # nnU-Net's networks list the first convolution under several names.
         for name, own in network.state_dict(keep_vars=True).items():
             if name in fitted and own is first:
-                fitted[name] = fitted[name][:, channels]
+                fitted[name] = fitted[name][:, channels] * factors.reshape(1, -1, 1, 1, 1)
             elif name in fitted and _OUTPUTS in name and own.shape[1:] == fitted[name].shape[1:]:
                 fitted[name] = _with_rows(own, fitted[name], rows)
         return fitted
@@ -120,12 +123,25 @@ class InitialWeights:
         taken.update({key: self.plan[key] for key in _ORDER_OF_AXES})
         configuration.update({key: theirs[key] for key in (*_RESAMPLING, "patch_size", "architecture")})
         for channel, place in enumerate(self.places(dataset_json)):
-            if place is not None:
+            if place is not None and not (channel == PET_CHANNEL and self._converts_pet(plan, place)):
                 self._take_normalization_over(taken, channel, place)
-        self._check_pet(plan, taken)
         if _of_arrays(taken) != _of_arrays(plan):
             configuration["data_identifier"] += f"_as-{_digest(_of_arrays(taken))}"
         return copy.deepcopy(taken)
+
+    def _factor(self, plan: Json, channel: int, place: int) -> float:
+        """What filters are multiplied by to see on this plan's scale of a channel what they saw on theirs.
+
+        The scales' centres need no conversion: what a convolution gains by them is the same in all voxels,
+        and is subtracted by the instance normalisation after it.
+        """
+        theirs, ours = (
+            max(each["foreground_intensity_properties_per_channel"][str(number)]["std"], _SMALLEST_STD)
+            if each["configurations"][CONFIGURATION]["normalization_schemes"][number] == BY_COHORT
+            else 1.0
+            for each, number in ((self.plan, place), (plan, channel))
+        )
+        return float(ours / theirs)
 
     def _channels(self, dataset_json: Mapping[str, Any]) -> list[int]:
         places = self.places(dataset_json)
@@ -149,16 +165,14 @@ class InitialWeights:
         intensities = self.plan["foreground_intensity_properties_per_channel"][str(place)]
         plan["foreground_intensity_properties_per_channel"][str(channel)] = intensities
 
-    def _check_pet(self, wanted: Json, taken: Json) -> None:
-        wanted_scheme, scheme = (
-            plan["configurations"][CONFIGURATION]["normalization_schemes"][PET_CHANNEL]
-            for plan in (wanted, taken)
-        )
-        if scheme != wanted_scheme:
-            name = "cohort" if scheme == BY_COHORT else "study"
+    def _converts_pet(self, plan: Json, place: int) -> bool:
+        """Whether this plan scales PET otherwise. Raises ExperimentError where one scales study by study."""
+        wanted, name = pet_normalization_of(plan), pet_normalization_of(self.plan, place)
+        if wanted != name and "study" in (wanted, name):
             raise ExperimentError(
                 f"{self.path} was trained with pet_normalization={name}; set it for this run too"
             )
+        return wanted != name
 
 
 def _with_rows(own: torch.Tensor, theirs: torch.Tensor, rows: Mapping[int, int | None]) -> torch.Tensor:

@@ -94,13 +94,13 @@ class Learner:
             "grad_scaler_state": self._scaler.state_dict(),
         }
 
-    def start_from(self, initial: InitialWeights, dataset_json: Json) -> None:
+    def start_from(self, initial: InitialWeights, plan: Json, dataset_json: Json) -> None:
         """Take over the weights of another network, as far as this one's channels and labels were theirs.
 
         Raises ExperimentError unless the shape is the same otherwise.
         """
         try:
-            self.network.load_state_dict(initial.weights_for(self.network, dataset_json))
+            self.network.load_state_dict(initial.weights_for(self.network, plan, dataset_json))
         except RuntimeError as error:
             raise ExperimentError(
                 f"{initial.path} holds the weights of another network; train it with this run's input, patch "

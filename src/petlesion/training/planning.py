@@ -38,6 +38,9 @@ _CONVOLUTIONS_PER_STAGE = 2
 NORMALIZATION_KEYS = ("normalization_schemes", "use_mask_for_norm")
 BY_COHORT = "CTNormalization"
 
+# What PET is centred on by pet_normalization=suv: nnU-Net pads with zeros, which then look like soft tissue.
+SOFT_TISSUE_SUV = 0.7
+
 INPUT_CHANNELS: Mapping[str, tuple[int, ...]] = {
     "ct-pet": (CT_CHANNEL, PET_CHANNEL),
     "ct": (CT_CHANNEL,),
@@ -120,18 +123,30 @@ def training_dataset_json(cohort: Cohort) -> Json:
 def plan_arrays(plan: Mapping[str, Any], experiment: Experiment) -> Json:
     """nnU-Net's plan with what an experiment says of preprocessed arrays: PET's normalisation, and labels.
 
-    With PET normalised by cohort, nnU-Net treats it as it treats CT, but nothing is clipped below, where
-    organs differ from each other.
+    With PET scaled alike in all studies, nnU-Net treats it as it treats CT, but nothing is clipped below,
+    where organs differ from each other.
     """
     planned: Json = copy.deepcopy(dict(plan))
     configuration = planned["configurations"][CONFIGURATION]
     if experiment.organs:
         configuration["data_identifier"] += "_organs"
-    if experiment.pet_normalization == "cohort":
+    if experiment.pet_normalization != "study":
         configuration["normalization_schemes"][PET_CHANNEL] = BY_COHORT
-        configuration["data_identifier"] += "_pet-by-cohort"
-        planned["foreground_intensity_properties_per_channel"][str(PET_CHANNEL)]["percentile_00_5"] = 0.0
+        configuration["data_identifier"] += f"_pet-by-{experiment.pet_normalization}"
+        intensities = planned["foreground_intensity_properties_per_channel"][str(PET_CHANNEL)]
+        intensities["percentile_00_5"] = 0.0
+        if experiment.pet_normalization == "suv":
+            intensities |= {"mean": SOFT_TISSUE_SUV, "std": 1.0}
     return planned
+
+
+def pet_normalization_of(plan: Mapping[str, Any], channel: int = PET_CHANNEL) -> str:
+    """The experiment's setting by which a plan's PET is normalised, which is its `channel`."""
+    if plan["configurations"][CONFIGURATION]["normalization_schemes"][channel] != BY_COHORT:
+        return "study"
+    intensities = plan["foreground_intensity_properties_per_channel"][str(channel)]
+    by_suv = (intensities["mean"], intensities["std"]) == (SOFT_TISSUE_SUV, 1.0)
+    return "suv" if by_suv else "cohort"
 
 
 def plan_experiment(plan: Mapping[str, Any], experiment: Experiment) -> Json:

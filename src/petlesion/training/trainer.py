@@ -277,7 +277,7 @@ class _Training:
             restore_random_states(checkpoint["random_states"], self.device)
             self.records = checkpoint[RECORDS]
         elif initial is not None:
-            self.learner.start_from(initial, self.run.dataset_json)
+            self.learner.start_from(initial, self.run.plan, self.run.dataset_json)
         self.progress.rewrite(self.records)
 
     def finish(self, batches: Batches, options: TrainingOptions) -> None:
