@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from petlesion.calibration.evidence import Evidence
+from petlesion.calibration.lesions import Floats
 from petlesion.calibration.stored import Calibration, fit_calibration
 from petlesion.errors import CohortError
 
@@ -21,6 +22,11 @@ class Judged:
 
     evidence: Evidence
     calibration: Calibration
+
+    @property
+    def confidence(self) -> Floats:
+        """Confidence of each predicted component."""
+        return self.calibration.lesions.confidence(self.evidence.features)
 
 
 def cross_fitted(studies: Sequence[Evidence], patients: Mapping[str, str]) -> list[Judged]:

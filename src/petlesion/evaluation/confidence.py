@@ -108,7 +108,7 @@ def lesion_sums(study: Judged) -> BinSums:
 
 def confidences(studies: Sequence[Judged]) -> tuple[Floats, Bools]:
     """Confidence of every predicted component, and whether it is real."""
-    found = [study.calibration.lesions.confidence(study.evidence.features) for study in studies]
+    found = [study.confidence for study in studies]
     return np.concatenate(found), np.concatenate([study.evidence.overlap.real for study in studies])
 
 
@@ -161,10 +161,9 @@ def dice_pairs(studies: Sequence[Judged]) -> list[DicePair]:
     """Expected and achieved Dice of the studies whose mask holds anything, nothing removed from it."""
     pairs = []
     for study in studies:
-        evidence, calibration = study.evidence, study.calibration
-        confidence = calibration.lesions.confidence(evidence.features)
-        expected = calibration.expected_dice(evidence.logits, evidence.overlap.predicted_sizes, confidence)
-        achieved = evidence.overlap.dice
+        logits, overlap = study.evidence.logits, study.evidence.overlap
+        expected = study.calibration.expected_dice(logits, overlap.predicted_sizes, study.confidence)
+        achieved = overlap.dice
         if expected is not None and achieved is not None:
             pairs.append(DicePair(study.evidence.case_id, expected, achieved))
     return pairs
@@ -182,7 +181,7 @@ def sweep_by_confidence(
     studies: Sequence[Judged], lowest: Sequence[float], patients: Mapping[str, str] | None = None
 ) -> dict[float, Summary]:
     """Averages without components of a confidence below each of `lowest`."""
-    of_study = [study.calibration.lesions.confidence(study.evidence.features) for study in studies]
+    of_study = [study.confidence for study in studies]
     return {
         least: _summary(studies, [confidence >= least for confidence in of_study], patients)
         for least in lowest

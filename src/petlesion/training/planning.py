@@ -39,7 +39,7 @@ NORMALIZATION_KEYS = ("normalization_schemes", "use_mask_for_norm")
 BY_COHORT = "CTNormalization"
 
 # What PET is centred on by pet_normalization=suv: nnU-Net pads with zeros, which then look like soft tissue.
-SOFT_TISSUE_SUV = 0.7
+_BY_SUV = {"mean": 0.7, "std": 1.0}
 
 INPUT_CHANNELS: Mapping[str, tuple[int, ...]] = {
     "ct-pet": (CT_CHANNEL, PET_CHANNEL),
@@ -136,7 +136,7 @@ def plan_arrays(plan: Mapping[str, Any], experiment: Experiment) -> Json:
         intensities = planned["foreground_intensity_properties_per_channel"][str(PET_CHANNEL)]
         intensities["percentile_00_5"] = 0.0
         if experiment.pet_normalization == "suv":
-            intensities |= {"mean": SOFT_TISSUE_SUV, "std": 1.0}
+            intensities |= _BY_SUV
     return planned
 
 
@@ -145,8 +145,7 @@ def pet_normalization_of(plan: Mapping[str, Any], channel: int = PET_CHANNEL) ->
     if plan["configurations"][CONFIGURATION]["normalization_schemes"][channel] != BY_COHORT:
         return "study"
     intensities = plan["foreground_intensity_properties_per_channel"][str(channel)]
-    by_suv = (intensities["mean"], intensities["std"]) == (SOFT_TISSUE_SUV, 1.0)
-    return "suv" if by_suv else "cohort"
+    return "suv" if _BY_SUV.items() <= intensities.items() else "cohort"
 
 
 def plan_experiment(plan: Mapping[str, Any], experiment: Experiment) -> Json:
