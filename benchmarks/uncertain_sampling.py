@@ -91,8 +91,10 @@ def score(cohort: Cohort, arm: str, seed: int, options: argparse.Namespace) -> S
 
 
 def experiment_of(arm: str, seed: int, options: argparse.Namespace) -> Experiment:
-    """The earlier run's experiment with the changes, the seed and the arm's sampling."""
-    earlier = replace(read_experiment(options.earlier_run), sampling="cases", earlier_run=None)
+    """The earlier run's experiment with the changes, the seed and the arm's sampling of any case."""
+    earlier = replace(
+        read_experiment(options.earlier_run), sampling="cases", earlier_run=None, oversampled_cases="all"
+    )
     changed = with_settings(earlier, options.changes)
     taken = str(options.earlier_run) if arm == "uncertain" else None
     return replace(changed, seed=seed, sampling=arm, earlier_run=taken)

@@ -4,10 +4,11 @@
 
 Writes into the folder
   Dataset010_Simulated   simulated whole bodies on a grid of 4 mm, to begin with
+  Dataset012_Bodies      twice as many others, to go on with
   Dataset011_Box         others (source "simulated"), and each real study as it is and cut anew several
                          times, its CT then a little out of place (source "real"), in five folds
-with organ masks of what is simulated. All cases of a patient stay together, and none is in both. A run that
-was interrupted goes on where it stopped.
+with organ masks of what is simulated. All cases of a patient stay together, and none is in two of them. A run
+that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ MOST_CUT_MM = (10.0, 20.0, 30.0, 40.0, 50.0)
 # Numbers of the simulated studies: those of the body's own organs, and those around real organ masks.
 TO_BEGIN_WITH = range(200), range(200, 240)
 BESIDE_REAL = range(240, 440), range(440, 500)
+TO_GO_ON_WITH = range(500, 900), range(900, 980)
 SPACING_MM = (4.0, 4.0, 4.0)
 FIELD_OF_VIEW_MM = 500.0
 MOST_SHIFT_MM = 8.0
-# Of the simulated cohort one fold is trained, on all but a twelfth.
+# Of a simulated cohort one fold is trained, on all but a twelfth.
 FOLDS, FOLDS_OF_SIMULATED = 5, 12
 
 
@@ -105,9 +107,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     out, workers = arguments.out, arguments.workers
-    bodies, both = (create_cohort(out / name) for name in ("Dataset010_Simulated", "Dataset011_Box"))
-    entries = list(simulated_entries(bodies, TO_BEGIN_WITH, arguments.organs))
-    make_cohort(bodies, entries, FOLDS_OF_SIMULATED, workers)
+    for name, numbers in (("Dataset010_Simulated", TO_BEGIN_WITH), ("Dataset012_Bodies", TO_GO_ON_WITH)):
+        bodies = create_cohort(out / name)
+        entries = list(simulated_entries(bodies, numbers, arguments.organs))
+        make_cohort(bodies, entries, FOLDS_OF_SIMULATED, workers)
+    both = create_cohort(out / "Dataset011_Box")
     entries = [
         *real_entries(arguments.studies),
         *simulated_entries(both, BESIDE_REAL, arguments.organs),
