@@ -12,12 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from petlesion.cohort.layout import Case, Cohort, create_cohort, write_index
-from petlesion.cohort.organs import organ_names, organs_path, write_organ_names, write_organs
 from petlesion.cohort.parallel import add_all
 from petlesion.cohort.sources import Entry
 from petlesion.cohort.split import SplitSettings, split_cohort
 from petlesion.errors import UsageError
-from petlesion.io.nifti import read_volume
 from petlesion.model.training_cases import seen_cases
 from petlesion.simulation import SimulationSettings, simulate
 from petlesion.simulation.study import study_name, study_seed
@@ -52,7 +50,7 @@ class Simulated:
         return cohort
 
     def thinned(self, folder: Path, cohort: Cohort, every: int) -> Cohort:
-        """A cohort of every so many cases of each source, in order of their ids, with their organ masks."""
+        """A cohort of every so many cases of each source, in order of their ids."""
         by_source: dict[str, list[Case]] = {}
         for case in sorted(cohort.cases, key=lambda case: case.case_id):
             by_source.setdefault(case.source, []).append(case)
@@ -75,7 +73,7 @@ class Simulated:
     def made_of(
         self, folder: Path, cohort: Cohort, kept: Sequence[Case], others: Sequence[Entry] = ()
     ) -> Cohort:
-        """A cohort of some cases of another one, with their organ masks, and of other studies, split anew."""
+        """A cohort of some cases of another one and of other studies, split anew."""
         entries = [
             Entry(case.case_id, case.patient_id, partial(cohort.read_study, case.case_id), case.source)
             for case in kept
@@ -83,18 +81,7 @@ class Simulated:
         made = self.make(folder, [*entries, *others])
         if (folder / "splits_final.json").exists():
             return made
-        take_organs_over(cohort, made, kept)
         return split_cohort(made, SplitSettings(test_share=0.0, folds=len(cohort.folds)))
-
-
-def take_organs_over(cohort: Cohort, other: Cohort, cases: Iterable[Case]) -> None:
-    """Put the organ masks of a cohort's cases beside another one's, if it has any."""
-    if not organs_path(cohort, "labels").parent.is_dir():
-        return
-    write_organ_names(other, organ_names(cohort))
-    for case in cases:
-        if organs_path(cohort, case.case_id).exists():
-            write_organs(other, case.case_id, read_volume(organs_path(cohort, case.case_id)))
 
 
 def trained_on(checkpoint: Path) -> frozenset[str]:

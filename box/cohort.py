@@ -7,8 +7,8 @@ Writes into the folder
   Dataset012_Bodies      twice as many others, to go on with
   Dataset011_Box         others (source "simulated"), and each real study as it is and cut anew several
                          times, its CT then a little out of place (source "real"), in five folds
-with organ masks of what is simulated. All cases of a patient stay together, and none is in two of them. A run
-that was interrupted goes on where it stopped.
+All cases of a patient stay together, and none is in two of them. A run that was interrupted goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -23,15 +23,13 @@ import numpy as np
 
 from petlesion.cli.console import progress
 from petlesion.cohort.layout import Cohort, create_cohort
-from petlesion.cohort.organs import write_organ_names, write_organs
 from petlesion.cohort.parallel import add_all
 from petlesion.cohort.recut import recut, shift_ct
 from petlesion.cohort.sources import Entry
 from petlesion.cohort.split import SplitSettings, split_cohort
 from petlesion.intake import StudySource, find_studies, read_source, to_study
-from petlesion.simulation import SimulationSettings
-from petlesion.simulation.organ_labels import ORGANS, label_organs
-from petlesion.simulation.study import simulate_in_full, study_name, study_seed
+from petlesion.simulation import SimulationSettings, simulate
+from petlesion.simulation.study import study_name, study_seed
 from petlesion.volume import Study
 
 SEED = 61
@@ -59,7 +57,7 @@ def real_entries(studies: Path) -> Iterator[Entry]:
             yield Entry(f"{name}_recut{copy + 1}", name, make, "real")
 
 
-def simulated_entries(cohort: Cohort, numbers: tuple[range, range], organs: Path | None) -> Iterator[Entry]:
+def simulated_entries(numbers: tuple[range, range], organs: Path | None) -> Iterator[Entry]:
     """Studies to be simulated, those around real organ masks only where masks are at hand."""
     plain = SimulationSettings(SPACING_MM, field_of_view_mm=FIELD_OF_VIEW_MM)
     kinds = [(numbers[0], plain)]
@@ -68,14 +66,7 @@ def simulated_entries(cohort: Cohort, numbers: tuple[range, range], organs: Path
     for some, settings in kinds:
         for seed in (study_seed(SEED, number) for number in some):
             name = study_name(seed)
-            yield Entry(name, name, partial(simulate_with_organs, cohort, seed, settings), "simulated")
-
-
-def simulate_with_organs(cohort: Cohort, seed: int, settings: SimulationSettings) -> Study:
-    """Simulate a study, and put its organ mask beside the cohort's cases."""
-    simulation = simulate_in_full(seed, settings)
-    write_organs(cohort, study_name(seed), label_organs(simulation.tissue))
-    return simulation.study
+            yield Entry(name, name, partial(simulate, seed, settings), "simulated")
 
 
 def read(source: StudySource) -> Study:
@@ -91,7 +82,6 @@ def cut_anew(source: StudySource, entropy: tuple[int, ...], most_cut_mm: float) 
 
 def make_cohort(cohort: Cohort, entries: Sequence[Entry], folds: int, workers: int) -> Cohort:
     """Make what of the cohort is missing, and split it; the first case that cannot be made ends it."""
-    write_organ_names(cohort, tuple(ORGANS))
     with progress(cohort.name, len(entries)) as advance:
         cohort = add_all(cohort, entries, workers, advance)
     return split_cohort(cohort, SplitSettings(test_share=0.0, folds=folds, seed=0))
@@ -109,12 +99,12 @@ def main() -> None:
     out, workers = arguments.out, arguments.workers
     for name, numbers in (("Dataset010_Simulated", TO_BEGIN_WITH), ("Dataset012_Bodies", TO_GO_ON_WITH)):
         bodies = create_cohort(out / name)
-        entries = list(simulated_entries(bodies, numbers, arguments.organs))
+        entries = list(simulated_entries(numbers, arguments.organs))
         make_cohort(bodies, entries, FOLDS_OF_SIMULATED, workers)
     both = create_cohort(out / "Dataset011_Box")
     entries = [
         *real_entries(arguments.studies),
-        *simulated_entries(both, BESIDE_REAL, arguments.organs),
+        *simulated_entries(BESIDE_REAL, arguments.organs),
     ]
     make_cohort(both, entries, FOLDS, workers)
 

@@ -91,8 +91,6 @@ class Experiment:
     # Whether the soft Dice is taken over the batch as a whole, not patch by patch; None as the plan says.
     batch_dice: bool | None = None
     input: str = "ct-pet"
-    # Whether the network learns the cohort's organ masks beside the lesions.
-    organs: bool = False
     # Whether PET is z-scored study by study, or clipped and z-scored with the cohort's lesion voxels like CT.
     pet_normalization: str = "study"
     # A checkpoint of a network of the same shape whose weights training starts from; None for random ones. It
@@ -117,9 +115,7 @@ class Experiment:
         rate = self.learning_rate
         _require(math.isfinite(rate) and 0 < rate <= 1, "learning_rate", rate, "above 0 and at most 1")
         _require(0 <= self.oversampling <= 1, "oversampling", self.oversampling, "a share from 0 to 1")
-        for setting in ("mirroring", "organs"):
-            value = getattr(self, setting)
-            _require(isinstance(value, bool), setting, value, "true or false")
+        _require(isinstance(self.mirroring, bool), "mirroring", self.mirroring, "true or false")
         _require(
             self.batch_dice in (None, True, False), "batch_dice", self.batch_dice, "true, false or planned"
         )
@@ -279,7 +275,6 @@ _SOURCES: Mapping[str, str] = {
     "loss": "Table 1",
     "batch_dice": _NNUNET,
     "input": "section Data",
-    "organs": _NNUNET,
     "pet_normalization": "section Data; the released plan",
     "initial_weights": _NNUNET,
     "precision": "nnU-Net's mixed precision on CUDA; bfloat16 on processors that have it",
@@ -330,7 +325,7 @@ _QUICK = Experiment(
 # weights that have seen simulated bodies for longer: box/train.sh.
 _BOX = Experiment(
     name="box",
-    epochs=30,
+    epochs=12,
     iterations=100,
     patch_size=(56, 56, 96),
     base_features=16,
@@ -341,8 +336,7 @@ _BOX = Experiment(
     sampling="sources",
     background="uptake",
     batch_dice=True,
-    pet_normalization="cohort",
-    organs=True,
+    pet_normalization="suv",
 )
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
@@ -353,7 +347,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         "quick": _QUICK,
         "box": _BOX,
         # From the network of the same fold that sees CT too.
-        "box-pet": replace(_BOX, name="box-pet", input="pet", epochs=10),
+        "box-pet": replace(_BOX, name="box-pet", input="pet"),
     }
 )
 
@@ -452,7 +446,6 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "loss": str,
     "batch_dice": _parse_planned_bool,
     "input": str,
-    "organs": _parse_bool,
     "pet_normalization": str,
     "initial_weights": str,
     "precision": str,

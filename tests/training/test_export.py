@@ -4,8 +4,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
-from scipy.special import expit
 
 from petlesion.errors import ModelError
 from petlesion.inference.backends.openvino import OpenVinoNetwork
@@ -45,20 +43,6 @@ def test_a_bundle_gives_torchs_probabilities(recipe: Recipe, tmp_path: Path, pha
     expected = predict(phantom, load_model(folder, precision="float32"), FULL).probability.array
     found = predict(phantom, load_model(bundle.path, precision="float32"), FULL).probability.array
     assert np.abs(found - expected).max() <= 1e-3
-
-
-def test_a_run_that_learnt_organs_tells_lesions_from_all_else(tmp_path: Path) -> None:
-    recipe = Recipe(labels=("background", "lesion", "liver", "brain"))
-    folder = write_model_folder(tmp_path / "model", recipe)
-    (folder / "experiment.json").write_text(json.dumps({"experiment": {"name": "box", "organs": True}}))
-    bundle = export_model(ExportRequest([folder]), tmp_path / "bundle")
-    assert bundle.members[0].plan.labels == {"background": 0, "lesion": 1}
-    patch = np.random.default_rng(0).normal(size=(1, 2, *recipe.patch)).astype(np.float32)
-    network = open_model_folder(folder).networks["0"]
-    with torch.inference_mode():
-        expected = network(torch.from_numpy(patch)).double().softmax(1)[0, 1]
-    (logit,) = OpenVinoNetwork(next(bundle.network_paths())[2], "float32")(patch)[0]
-    np.testing.assert_allclose(expit(logit), expected, atol=1e-3)
 
 
 def test_a_bundle_may_leave_mirroring_to_those_who_ask_for_it(tmp_path: Path, phantom: Study) -> None:

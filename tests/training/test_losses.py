@@ -70,22 +70,3 @@ def test_generalised_dice_and_cross_entropy(problem: tuple[Array, npt.NDArray[np
 def test_deep_supervision_halves_the_weight_and_leaves_out_the_coarsest() -> None:
     loss = build_loss("dice_ce", batch_dice=False, outputs=5)
     assert loss.weight_factors == pytest.approx([8 / 15, 4 / 15, 2 / 15, 1 / 15, 0])
-
-
-def test_organs_add_their_cross_entropy_and_leave_the_lesions_loss_as_it_is(
-    rng: np.random.Generator,
-) -> None:
-    """Background, lesion and two organs; 4 stands for no lesion where nobody marked the organs."""
-    logits = rng.normal(0, 2, (2, 4, 6, 8, 10))
-    labels = rng.choice(5, (2, 6, 8, 10))
-    loss = build_loss("dice_ce", batch_dice=True, outputs=1, labels=4)
-    found = loss([torch.from_numpy(logits).float()], [torch.from_numpy(labels)[:, None]])
-
-    rest = np.log(np.exp(np.delete(logits, 1, axis=1)).sum(1))
-    against_rest = np.stack([rest, logits[:, 1]], axis=1)
-    np.testing.assert_allclose(softmax(against_rest)[:, 1], softmax(logits)[:, 1])
-    lesions = (labels == 1).astype(np.int64)
-    of_lesions = cross_entropy(against_rest, lesions) - soft_dice(against_rest, lesions, batch=True)
-    known = labels < 4
-    chosen = np.take_along_axis(softmax(logits), np.minimum(labels, 3)[:, None], axis=1)[:, 0]
-    assert float(found) == pytest.approx(of_lesions - np.log(chosen[known]).mean(), abs=5e-6)

@@ -174,7 +174,7 @@ def _compute(
 def _sources(
     cohort: Cohort, model: Model, settings: PredictionSettings, tasks: Sequence[Task]
 ) -> dict[str, Any]:
-    """What a calibration was fitted on; studies by the sha256 of their ids, so that no name travels along."""
+    """What a calibration was fitted on; studies by digests of their ids, so that no name travels along."""
     from petlesion.model.training_cases import case_digests
 
     return {

@@ -6,7 +6,6 @@
       labelsTr/<case>.nii.gz          0 background, 1 lesion
       cases.csv             case_id, patient_id, source, split (train|test), reference_volume_ml
       splits_final.json     nnU-Net's; cross-validation's folds over the training cases
-      organsTr/             organ masks, where there are any (organs.py)
 
 All images of a case lie on its PET's grid in LPS orientation. Test cases lie beside the others; stock nnU-Net
 leaves them alone because the mapping in dataset.json does not name them.
@@ -35,7 +34,7 @@ PET_CHANNEL = 1
 FILE_ENDING = ".nii.gz"
 CASE_COLUMNS = ("case_id", "patient_id", "source", "split", "reference_volume_ml")
 SPLITS = ("train", "test")
-_FOLDERS = {"imagesTr", "labelsTr", "organsTr"}
+_FOLDERS = {"imagesTr", "labelsTr"}
 
 _DATASET_NAME = re.compile(r"Dataset\d{3}_[A-Za-z0-9_-]+")
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -172,9 +171,7 @@ def create_cohort(folder: str | Path, name: str | None = None) -> Cohort:
             raise UsageError(f"{folder}: the cohort there is {cohort.name}; choose another folder")
         return cohort
     # A build that was cut off in its first case leaves these, without an index.
-    if folder.exists() and not (
-        folder.is_dir() and _names_in(folder) <= {"imagesTr", "labelsTr", "organsTr"}
-    ):
+    if folder.exists() and not (folder.is_dir() and _names_in(folder) <= _FOLDERS):
         raise UsageError(f"{folder}: there already, and not a cohort; choose an empty or new folder")
     return Cohort(folder, name or default_name(folder), ())
 

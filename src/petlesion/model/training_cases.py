@@ -1,7 +1,7 @@
 """Which studies a network was trained on, so that none of them passes for one that it has not seen.
 
-A fold of a run keeps its split by case ids. A bundle keeps the sha256 of those ids alone, so that no name
-travels with it.
+A fold of a run keeps its split by case ids. A bundle keeps the beginning of their sha256 alone, so that no
+name travels with it: 64 bits, by which no two of a million cases are likely to be taken for each other.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ SPLIT_FILE = "split.json"
 TRAINING_CASES_FILE = "training_cases.json"
 
 Digests = frozenset[str]
+_DIGITS = 16
 
 
 def case_digests(case_ids: Iterable[str]) -> Digests:
-    """The sha256 of each case id, as 64 hexadecimal digits."""
-    return frozenset(hashlib.sha256(case_id.encode()).hexdigest() for case_id in case_ids)
+    """The first 16 hexadecimal digits of the sha256 of each case id."""
+    return frozenset(hashlib.sha256(case_id.encode()).hexdigest()[:_DIGITS] for case_id in case_ids)
 
 
 def write_split(fold_folder: Path, fold: Fold, earlier: Iterable[str] = ()) -> None:
@@ -66,12 +67,18 @@ def write_training_cases(bundle: Path, cases: Mapping[str, Digests]) -> None:
 
 
 def read_training_cases(bundle: Path) -> dict[str, Digests]:
-    """What `write_training_cases` kept; nothing for a bundle that was exported without. Raises ModelError."""
+    """What `write_training_cases` kept; nothing for a bundle that was exported without. Raises ModelError.
+
+    Bundles of before hold all digits.
+    """
     path = bundle / TRAINING_CASES_FILE
     if not path.is_file():
         return {}
     try:
-        return {str(name): frozenset(digests) for name, digests in _read_json(path).items()}
+        return {
+            str(name): frozenset(digest[:_DIGITS] for digest in digests)
+            for name, digests in _read_json(path).items()
+        }
     except (AttributeError, TypeError):
         raise _broken(path) from None
 

@@ -31,8 +31,6 @@ from petlesion.model.bundle import Bundle, BundleMember, ModelCard, write_bundle
 from petlesion.model.plan import Plan
 from petlesion.model.probe import PROBE_FILE, probe_sample
 from petlesion.model.training_cases import Digests, trained_on, write_training_cases
-from petlesion.training.labels import LESION
-from petlesion.training.losses import lesion_against_rest
 from petlesion.training.run import EXPERIMENT_NAME
 
 _OPSET = 20
@@ -75,8 +73,7 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
     Weights are float16 where that changes no label of the probe. Raises ModelError if the bundle's
     probabilities differ from torch's by more than 1e-3.
     """
-    opened = (open_model_folder(Path(path), request.folds, request.orientation) for path in request.folders)
-    folders = [_without_organs(folder) for folder in opened]
+    folders = [open_model_folder(Path(path), request.folds, request.orientation) for path in request.folders]
     with atomic_folder(bundle_path) as target:
         samples: dict[str, Float] = {}
         cases: dict[str, Digests] = {}
@@ -99,32 +96,6 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
         write_training_cases(target, cases)
         write_bundle_file(target, tuple(members), _card(request, folders))
     return Bundle.open(bundle_path)
-
-
-def _without_organs(folder: ModelFolder) -> ModelFolder:
-    """A run that learnt organs beside lesions (training.losses.LesionAndOrgans) as is meant: lesion or not.
-
-    Other models of several labels stay as they are.
-    """
-    if not (_experiment_of(folder.path) or {}).get("experiment", {}).get("organs"):
-        return folder
-    networks: dict[str, torch.nn.Module] = {
-        fold: LesionOrNot(network).eval() for fold, network in folder.networks.items()
-    }
-    plan = replace(folder.plan, labels={"background": 0, "lesion": LESION})
-    return replace(folder, networks=networks, plan=plan)
-
-
-class LesionOrNot(torch.nn.Module):
-    """A network that learnt organs as one of two labels."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """[batch, channel, z, y, x] -> [batch, 2, z, y, x]."""
-        return lesion_against_rest(self.network(image))
 
 
 class _Shifted(torch.nn.Module):

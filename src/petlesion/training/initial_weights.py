@@ -28,7 +28,6 @@ from petlesion.training.jsonfile import Json
 from petlesion.training.nnunet import CONFIGURATION
 from petlesion.training.planning import BY_COHORT, NORMALIZATION_KEYS, pet_normalization_of
 
-_OUTPUTS = ".seg_layers."
 _SMALLEST_STD = 1e-8  # as nnU-Net has it
 _ORDER_OF_AXES = ("transpose_forward", "transpose_backward")
 _RESAMPLING = (
@@ -75,24 +74,19 @@ class InitialWeights:
         return [theirs.get(ours[str(place)]) for place in range(len(ours))]
 
     def weights_for(self, network: nn.Module, plan: Json, dataset_json: Mapping[str, Any]) -> dict[str, Any]:
-        """The weights by name, fitted to a network of other channels, labels or scales.
+        """The weights by name, fitted to a network of fewer channels or other scales.
 
         Of the first convolution the filters of the network's own channels are taken, converted to the scales
-        of its plan, and of its outputs those of the labels that both tell apart; other labels stay as the
-        network has them. Raises ExperimentError for a channel that the weights never saw.
+        of its plan. Raises ExperimentError for a channel that the weights never saw.
         """
         channels = self._channels(dataset_json)
         factors = torch.tensor([self._factor(plan, *pair) for pair in enumerate(channels)])
-        labels = {int(value): name for name, value in dataset_json["labels"].items()}
-        rows = {value: self._dataset_json["labels"].get(name) for value, name in labels.items()}
         first = next(network.parameters())
         fitted: dict[str, Any] = dict(self.checkpoint["network_weights"])
         # nnU-Net's networks list the first convolution under several names.
         for name, own in network.state_dict(keep_vars=True).items():
             if name in fitted and own is first:
                 fitted[name] = fitted[name][:, channels] * factors.reshape(1, -1, 1, 1, 1)
-            elif name in fitted and _OUTPUTS in name and own.shape[1:] == fitted[name].shape[1:]:
-                fitted[name] = _with_rows(own, fitted[name], rows)
         return fitted
 
     def seen(self, fold: Fold) -> frozenset[str]:
@@ -173,15 +167,6 @@ class InitialWeights:
                 f"{self.path} was trained with pet_normalization={name}; set it for this run too"
             )
         return wanted != name
-
-
-def _with_rows(own: torch.Tensor, theirs: torch.Tensor, rows: Mapping[int, int | None]) -> torch.Tensor:
-    """A copy of `own` whose rows are those of `theirs` where `rows` names one."""
-    result = own.detach().clone()
-    for row, source in rows.items():
-        if source is not None:
-            result[row] = theirs[source]
-    return result
 
 
 def _of_arrays(plan: Json) -> Json:

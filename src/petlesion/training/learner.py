@@ -13,7 +13,7 @@ from petlesion.errors import ExperimentError
 from petlesion.experiments import Experiment
 from petlesion.training.initial_weights import InitialWeights
 from petlesion.training.jsonfile import Json
-from petlesion.training.labels import LESION
+from petlesion.training.nnunet import LESION
 from petlesion.training.precision import Computation, Outputs, prepare_network
 from petlesion.training.sampling import Batch
 
@@ -95,7 +95,7 @@ class Learner:
         }
 
     def start_from(self, initial: InitialWeights, plan: Json, dataset_json: Json) -> None:
-        """Take over the weights of another network, as far as this one's channels and labels were theirs.
+        """Take over the weights of another network, as far as this one's channels were theirs.
 
         Raises ExperimentError unless the shape is the same otherwise.
         """

@@ -10,8 +10,6 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.training.loss.robust_ce_loss import RobustCrossEntropyLoss
 from torch import nn
 
-from petlesion.training.labels import FIRST_ORGAN, LESION
-
 _SMOOTH = 1e-5
 
 
@@ -50,54 +48,17 @@ class GeneralisedDiceAndCrossEntropy(nn.Module):
         return loss
 
 
-def lesion_against_rest(logits: torch.Tensor) -> torch.Tensor:
-    """Logits of two labels in place of many, [batch, label, *space] -> [batch, 2, *space].
-
-    All labels but the lesion's are summed up (log Σ exp), which leaves the lesion's softmax probability as it
-    is.
-    """
-    lesion = logits[:, LESION : LESION + 1]
-    others = torch.cat((logits[:, :LESION], logits[:, LESION + 1 :]), dim=1)
-    return torch.cat((others.logsumexp(1, keepdim=True), lesion), dim=1)
-
-
-class LesionAndOrgans(nn.Module):
-    """A loss of lesions against all else, and the cross-entropy of all labels where organs are known.
-
-    The first part sees lesion_against_rest, so that it is what it would be without organs. The target's
-    number `unknown`, that after the last label, stands for no lesion in a case whose organs nobody marked.
-    """
-
-    def __init__(self, of_lesions: nn.Module, unknown: int) -> None:
-        super().__init__()
-        self.of_lesions = of_lesions
-        self.cross_entropy = nn.CrossEntropyLoss(ignore_index=unknown, reduction="sum")
-        self.unknown = unknown
-
-    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """`logits` (batch, labels, *space); `target` (batch, 1, *space) with label numbers."""
-        of_lesions: torch.Tensor = self.of_lesions(
-            lesion_against_rest(logits), (target == LESION).to(target.dtype)
-        )
-        known = target.numel() - (target == self.unknown).sum()
-        of_labels: torch.Tensor = self.cross_entropy(logits, target[:, 0].long()) / known.clamp_min(1)
-        return of_lesions + of_labels
-
-
-def build_loss(name: str, *, batch_dice: bool, outputs: int, labels: int = 2) -> nn.Module:
+def build_loss(name: str, *, batch_dice: bool, outputs: int) -> nn.Module:
     """The loss called `name` over the `outputs` resolutions of a deeply supervised network, finest first.
 
     As in nnU-Net each resolution weighs half of the one before it, and the coarsest nothing. `batch_dice`
-    (the plan's) takes the soft Dice over the whole batch in place of the mean over its patches. More `labels`
-    than background and lesion are organs.
+    (the plan's) takes the soft Dice over the whole batch in place of the mean over its patches.
     """
     if name == "generalised_dice_ce":
         loss: nn.Module = GeneralisedDiceAndCrossEntropy()
     else:
         dice = {"batch_dice": batch_dice, "smooth": _SMOOTH, "do_bg": False, "ddp": False}
         loss = DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
-    if labels > FIRST_ORGAN:
-        loss = LesionAndOrgans(loss, unknown=labels)
     weights = 0.5 ** np.arange(outputs)
     if outputs > 1:
         weights[-1] = 0

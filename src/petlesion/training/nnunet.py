@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIGURATION = "3d_fullres"
+LESION = 1  # the label, as a cohort's dataset.json numbers it
 PLANS_NAME = "nnUNetPlans"
 
 _HIDDEN_PREFIX = "nnUNet_"

@@ -20,11 +20,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from petlesion.cohort.layout import CT_CHANNEL, PET_CHANNEL, Cohort
-from petlesion.cohort.organs import organ_names
 from petlesion.errors import CohortError, ExperimentError, FormatError
 from petlesion.experiments import Experiment
 from petlesion.training.jsonfile import Json, read_json
-from petlesion.training.labels import FIRST_ORGAN
 from petlesion.training.nnunet import CONFIGURATION, workplace
 from petlesion.training.processes import tended_pools
 
@@ -94,18 +92,6 @@ def plan_fingerprint(
             ) from error
 
 
-def dataset_json_of(cohort: Cohort, experiment: Experiment) -> Json:
-    """A cohort's dataset.json with the labels that an experiment's network tells apart.
-
-    Raises CohortError if it is to learn organs and the cohort has no masks of them.
-    """
-    stored = read_json(cohort.folder / "dataset.json")
-    if not experiment.organs:
-        return stored
-    organs = {name: number for number, name in enumerate(organ_names(cohort), FIRST_ORGAN)}
-    return {**stored, "labels": {**stored["labels"], **organs}}
-
-
 def training_dataset_json(cohort: Cohort) -> Json:
     """The dataset.json by which nnU-Net sees a cohort: training cases alone, with absolute paths."""
     folder = cohort.folder.resolve()
@@ -121,15 +107,13 @@ def training_dataset_json(cohort: Cohort) -> Json:
 
 
 def plan_arrays(plan: Mapping[str, Any], experiment: Experiment) -> Json:
-    """nnU-Net's plan with what an experiment says of preprocessed arrays: PET's normalisation, and labels.
+    """nnU-Net's plan with what an experiment says of preprocessed arrays: PET's normalisation.
 
     With PET scaled alike in all studies, nnU-Net treats it as it treats CT, but nothing is clipped below,
     where organs differ from each other.
     """
     planned: Json = copy.deepcopy(dict(plan))
     configuration = planned["configurations"][CONFIGURATION]
-    if experiment.organs:
-        configuration["data_identifier"] += "_organs"
     if experiment.pet_normalization != "study":
         configuration["normalization_schemes"][PET_CHANNEL] = BY_COHORT
         configuration["data_identifier"] += f"_pet-by-{experiment.pet_normalization}"

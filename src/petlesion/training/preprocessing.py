@@ -23,10 +23,9 @@ from pathlib import Path
 from filelock import FileLock
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from petlesion.cohort.layout import FILE_ENDING, Cohort
+from petlesion.cohort.layout import Cohort
 from petlesion.errors import CohortError
 from petlesion.training.jsonfile import Json, read_json, write_json
-from petlesion.training.labels import write_labels_with_organs
 from petlesion.training.nnunet import CONFIGURATION, silence
 from petlesion.training.planning import (
     plan_fingerprint,
@@ -76,23 +75,15 @@ class PreprocessedCohort:
         cases = [case.case_id for case in self.cohort.training_cases]
         return [case_id for case_id in cases if not (folder / f"{case_id}.pkl").exists()]
 
-    def preprocess(
-        self,
-        plan: Json,
-        processes: int,
-        advance: Callable[[], None] = lambda: None,
-        *,
-        organs: bool = False,
-    ) -> None:
-        """Preprocess the cases that are missing, their organs among the labels if they are to be learnt.
+    def preprocess(self, plan: Json, processes: int, advance: Callable[[], None] = lambda: None) -> None:
+        """Preprocess the cases that are missing, and call `advance` after each.
 
-        Calls `advance` after each. Raises CohortError for a case that cannot be preprocessed.
+        Raises CohortError for a case that cannot be preprocessed.
         """
         folder = self.data_folder(plan)
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        with_organs = self.cohort if organs else None
-        work = partial(_preprocess_case, plan, training_dataset_json(self.cohort), with_organs, folder)
+        work = partial(_preprocess_case, plan, training_dataset_json(self.cohort), folder)
         with _first_failure_stops(self.cohort):
             for _ in in_processes(work, self.missing_cases(plan), processes):
                 advance()
@@ -126,20 +117,16 @@ def _state(cohort: Cohort) -> Json:
         ) from error
 
 
-def _preprocess_case(
-    plan: Json, dataset_json: Json, with_organs: Cohort | None, folder: Path, case_id: str
-) -> None:
+def _preprocess_case(plan: Json, dataset_json: Json, folder: Path, case_id: str) -> None:
     manager = PlansManager(plan)
     configuration = manager.get_configuration(CONFIGURATION)
     case = dataset_json["dataset"][case_id]
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as scratch, silence():
         preprocessor = configuration.preprocessor_class(verbose=False)
         target = str(Path(scratch) / case_id)
-        label = case["label"]
-        if with_organs is not None:
-            label = str(Path(scratch) / f"labels{FILE_ENDING}")
-            write_labels_with_organs(with_organs, case_id, Path(label))
-        preprocessor.run_case_save(target, case["images"], label, manager, configuration, dataset_json)
+        preprocessor.run_case_save(
+            target, case["images"], case["label"], manager, configuration, dataset_json
+        )
         for ending in _ENDINGS:
             Path(scratch, case_id + ending).replace(folder / (case_id + ending))
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from petlesion.experiments import Experiment
 from petlesion.training.centres import Centres
-from petlesion.training.labels import LESION
+from petlesion.training.nnunet import LESION
 from petlesion.training.processes import begin_worker
 
 Batch = dict[str, Any]
@@ -50,8 +50,7 @@ class SelectedChannels(nnUNetDatasetBlosc2):  # type: ignore[misc]
     """Preprocessed cases of which only some channels are seen.
 
     Where there are `centres`, oversampled patches are centred on those voxels in place of the lesions'; where
-    there is `uptake`, most of the others are centred on its voxels. Organs that are learnt too are never
-    oversampled.
+    there is `uptake`, most of the others are centred on its voxels.
     """
 
     centres: Centres | None = None
@@ -66,10 +65,9 @@ class SelectedChannels(nnUNetDatasetBlosc2):  # type: ignore[misc]
         data, reference, previous, properties = super().load_case(identifier)
         if self.channels != tuple(range(data.shape[0])):
             data = _ChannelView(data, self.channels)
-        lesions = properties["class_locations"].get(LESION, ())
-        locations: dict[Any, Any] = {
-            LESION: lesions if self.centres is None else self.centres.read(identifier)
-        }
+        locations: dict[Any, Any] = dict(properties["class_locations"])
+        if self.centres is not None:
+            locations = {LESION: self.centres.read(identifier)}
         if self.uptake is not None:
             locations[_UPTAKE] = self.uptake.read(identifier)
         return data, reference, previous, {**properties, "class_locations": locations}

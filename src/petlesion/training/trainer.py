@@ -32,13 +32,13 @@ from petlesion.training.checkpoint import (
     save_checkpoint,
 )
 from petlesion.training.initial_weights import InitialWeights
+from petlesion.training.jsonfile import read_json
 from petlesion.training.learner import Learner
 from petlesion.training.losses import build_loss
 from petlesion.training.nnunet import CONFIGURATION
 from petlesion.training.planning import (
     INPUT_CHANNELS,
     build_network,
-    dataset_json_of,
     plan_arrays,
     plan_experiment,
     select_input,
@@ -158,7 +158,7 @@ def prepare_run(
     prepared = PreprocessedCohort.at(cohort, options.preprocessed or results / "preprocessed")
     with prepared.lock():
         plan = plan_arrays(prepared.plan(processes), experiment)
-    dataset_json = dataset_json_of(cohort, experiment)
+    dataset_json = read_json(cohort.folder / "dataset.json")
     if initial is not None:
         plan = initial.take_plan_over(plan, dataset_json)
     plan = plan_experiment(plan, experiment)
@@ -171,7 +171,7 @@ def prepare_run(
     with prepared.lock():
         if missing := len(prepared.missing_cases(plan)):
             with options.progress("preprocessing", missing) as advance:
-                prepared.preprocess(plan, processes, advance, organs=experiment.organs)
+                prepared.preprocess(plan, processes, advance)
     return run, prepared.data_folder(plan)
 
 
@@ -256,7 +256,6 @@ class _Training:
             experiment.loss,
             batch_dice=configuration.batch_dice,
             outputs=len(configuration.pool_op_kernel_sizes) - 1,
-            labels=len(run.dataset_json["labels"]),
         )
         self.learner = Learner(network, loss, experiment, computation, say)
         self.progress = ProgressFile(self.folder / PROGRESS_NAME)
