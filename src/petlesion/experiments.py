@@ -91,7 +91,8 @@ class Experiment:
     # Whether the soft Dice is taken over the batch as a whole, not patch by patch; None as the plan says.
     batch_dice: bool | None = None
     input: str = "ct-pet"
-    # Whether PET is z-scored study by study, or clipped and z-scored with the cohort's lesion voxels like CT.
+    # Whether PET is z-scored study by study, or scaled alike in all studies: by the cohort's lesion voxels
+    # like CT, or as the SUV itself, centred on soft tissue.
     pet_normalization: str = "study"
     # A checkpoint of a network of the same shape whose weights training starts from; None for random ones. It
     # may see more channels than this one.
