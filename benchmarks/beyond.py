@@ -14,10 +14,10 @@ in their order, all unless some are named:
   uncertain    ct-pet trained on for a third of its epochs, with patches drawn where it was unsure or wrong
                beside patches drawn anywhere
 The test set is simulated from seeds that nothing was trained on. A checkpoint for ct-pet serves the other
-members of its shape too, unless they have one of their own; studies of the cohort that it was trained on are
-replaced by as many simulated ones, in DIR/Dataset084_Fresh. --every takes a part of the cohort, into
-DIR/Dataset085_Thinned. Tables are printed in Markdown, and kept as DIR/tables/PART.md. Everything goes on
-where it stopped; a part that fails is told at the end, and the others go on.
+members too, unless they have one of their own, and is widened for large; studies of the cohort that it was
+trained on are replaced by as many simulated ones, in DIR/Dataset084_Fresh. --every takes a part of the
+cohort, into DIR/Dataset085_Thinned. Tables are printed in Markdown, and kept as DIR/tables/PART.md.
+Everything goes on where it stopped; a part that fails is told at the end, and the others go on.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from pathlib import Path
 
 from fresh import Simulated
 from machine import describe
+from widened import widened_checkpoint
 
 from petlesion.cli.ensemble import by_source, choose_among, show_ensembles
 from petlesion.cohort.layout import Cohort
@@ -84,8 +85,11 @@ class Work:
 
     def experiment(self, name: str) -> Experiment:
         """The experiment of a member."""
-        start = self.initial.get(name) or (self.initial.get(PLAIN) if name != "large" else None)
-        return replace(self.base, name=name, initial_weights=start, **changes_of(name, self.base))
+        changed = replace(self.base, name=name, **changes_of(name, self.base))
+        start = self.initial.get(name) or self.initial.get(PLAIN)
+        if name == "large" and start and name not in self.initial:
+            start = str(widened_checkpoint(Path(start), changed.max_features, self.folder / "widened"))
+        return replace(changed, initial_weights=start)
 
     @cached_property
     def cohort(self) -> Cohort:
