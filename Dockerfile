@@ -25,7 +25,8 @@ FROM base AS cuda
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels pip install "$(echo /wheels/*.whl)[train]"
 # nnU-Net imports matplotlib, which wants a place for its fonts.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility MPLCONFIGDIR=/tmp/matplotlib
-USER petlesion
+# By number, which is how Kubernetes sees that it is not root.
+USER 1000:1000
 
 FROM base AS challenge
-USER petlesion
+USER 1000:1000

@@ -47,6 +47,7 @@ from petlesion.evaluation.metrics import read_metrics
 from petlesion.evaluation.summary import summarize
 from petlesion.evaluation.tables import differences_table, render, summary_table
 from petlesion.experiments import Experiment, find_experiment, with_settings
+from petlesion.inference.backends.openvino import choose_precision
 from petlesion.io.atomic import atomic_folder, write_text
 from petlesion.io.nifti import read_mask, read_volume
 from petlesion.overlap import StudyMetrics
@@ -144,7 +145,8 @@ def train_folds(work: Work, experiment: Experiment, results: Path, folds: str) -
 
 def predict(work: Work, run: Path, cohort: Cohort, scoring: str, *choice: str) -> None:
     predictions = run / scoring / "predictions"
-    petlesion("predict", run, cohort.folder, *choice, "--probabilities", work.mirror, "-o", predictions)
+    choice = (*choice, "--precision", choose_precision("auto"), work.mirror)
+    petlesion("predict", run, cohort.folder, *choice, "--probabilities", "-o", predictions)
     petlesion("evaluate", predictions, cohort.folder, "-o", metrics_path(run, scoring))
 
 

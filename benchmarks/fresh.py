@@ -1,6 +1,7 @@
 """Cohorts of what a network has not seen: a simulated test set, and a cohort without what it began with.
 
 python benchmarks/fresh.py -o Dataset083_Unseen [--count 40] [--spacing 4]    makes the test set
+python benchmarks/fresh.py -o Dataset085_Anew --seed 85    another one, for what was chosen by the first
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class Simulated:
         """Make what of a cohort is missing; the first case that cannot be made ends it."""
         return add_all(create_cohort(folder), entries, self.workers)
 
-    def test_set(self, folder: Path, count: int) -> Cohort:
+    def test_set(self, folder: Path, count: int, seed: int = TEST_SEED) -> Cohort:
         """A cohort of test cases alone."""
-        cohort = self.make(folder, self.entries(TEST_SEED, count))
+        cohort = self.make(folder, self.entries(seed, count))
         cohort = cohort.with_cases([replace(case, split="test") for case in cohort.cases])
         write_index(cohort)
         return cohort
@@ -101,8 +102,9 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--spacing", type=float, default=4.0, help="in mm")
+    parser.add_argument("--seed", type=int, default=TEST_SEED)
     arguments = parser.parse_args()
-    Simulated(arguments.spacing).test_set(arguments.out, arguments.count)
+    Simulated(arguments.spacing).test_set(arguments.out, arguments.count, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from petlesion.evaluation.metrics import read_metrics
 from petlesion.evaluation.summary import summarize
 from petlesion.evaluation.tables import SCORING_TITLES, differences_table, render, summary_table
 from petlesion.experiments import Experiment, with_settings
+from petlesion.inference.backends.openvino import choose_precision
 from petlesion.overlap import StudyMetrics
 from petlesion.training.run import run_folder
 from petlesion.training.trainer import TrainingOptions, train
@@ -81,7 +82,7 @@ def score(cohort: Cohort, arm: str, seed: int, options: argparse.Namespace) -> S
         say(f"{arm}, seed {seed}, fold {fold}")
         train(cohort, experiment, int(fold), results, training)
     run = run_folder(results, cohort.name, experiment)
-    choice = ["--device", options.device]
+    choice = ["--device", options.device, "--precision", choose_precision("auto")]
     if options.mirror is not None:
         choice.append("--mirror" if options.mirror else "--no-mirror")
     scores = {SCORINGS[0]: predict(run, cohort, SCORINGS[0], "--held-out", *choice)}

@@ -142,22 +142,22 @@ def segmentation_of(
         mask = lesion_mask(probability, settings)
         return Segmentation(study, probability, mask, measure_lesions(mask, study.pet), uncertainty)
     # Judged among all that were predicted, as in calibration, and removed after.
-    labels, count = label_components(probability.array > LESION_PROBABILITY)
+    likely = probability.array > LESION_PROBABILITY
+    labels, count = label_components(likely)
     confidence = calibration.confidence(labels, count, study, prediction)
     sizes = component_sizes(labels, count)
     kept = sizes >= settings.fewest_voxels(probability.voxel_volume_ml)
     if settings.min_confidence is not None:
         kept &= confidence >= settings.min_confidence
     mask = probability.with_array(np.concatenate(([False], kept))[labels].astype(np.uint8))
-    confidence, sizes = confidence[kept], sizes[kept]
-    logits = count_logits(probability.array, mask.array > 0)
+    logits = count_logits(probability.array, likely)
     return Segmentation(
         study,
         probability,
         mask,
-        measure_lesions(mask, study.pet, confidence.tolist()),
+        measure_lesions(mask, study.pet, confidence[kept].tolist()),
         uncertainty,
-        calibration.expected_dice(logits, sizes, confidence),
+        calibration.expected_dice(logits, sizes, confidence, kept),
         calibration.doubts(study, prediction),
     )
 

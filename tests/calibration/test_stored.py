@@ -87,19 +87,33 @@ def test_a_calibration_survives_json_and_judges(evidence: list[Evidence]) -> Non
     real = gather_evidence(study, prediction, "made up").overlap.real
     assert confidence[real].mean() > confidence[~real].mean() + 0.3
     logits, sizes = count_logits(prediction.probability.array, labels > 0), component_sizes(labels, count)
-    expected = calibration.expected_dice(logits, sizes, confidence)
+    expected = calibration.expected_dice(logits, sizes, confidence, sizes > 0)
     inside = logits.voxels[1].sum(axis=0) @ expit(LOGITS / calibration.temperature)
     outside = logits.voxels[0].sum(axis=0) @ expit(LOGITS / calibration.temperature)
     inside *= (sizes * confidence).sum() / sizes.sum()
     assert expected is not None
     assert expected == pytest.approx(2 * inside / (inside + outside + sizes.sum()))
-    assert expected < (logits.expected_dice(calibration.temperature) or 0)
-    assert calibration.expected_dice(logits, sizes[:0], confidence[:0]) is None
+    assert expected < (calibration.expected_dice(logits, sizes, np.ones(count), sizes > 0) or 0)
+    assert calibration.expected_dice(logits, sizes, confidence, sizes < 0) is None
     assert calibration.doubts(study, prediction) == ()
     hot = replace(study, pet=study.pet.with_array(study.pet.array * 10))
     assert any("SUV" in clause for clause in calibration.doubts(hot, prediction))
     with pytest.raises(UsageError, match="uncertainty"):
         calibration.confidence(labels, count, study, replace(prediction, uncertainty=None))
+
+
+def test_what_is_surely_false_and_removed_does_not_lower_the_expected_dice(evidence: list[Evidence]) -> None:
+    """Two cubes of 1,000 voxels, of probability 0.95; one is kept and real, the other is removed."""
+    calibration = replace(fit_calibration(evidence, {}), temperature=1.0)
+    probability = np.zeros((10, 10, 30), dtype=np.float32)
+    probability[..., :10] = probability[..., 20:] = 0.95
+    logits, sizes = count_logits(probability, probability > 0.5), np.array([1000, 1000])
+    kept, confidence = np.array([True, False]), np.array([1.0, 0.0])
+    alone = 2 * 0.95 / (0.95 + 1)
+    assert calibration.expected_dice(logits, sizes, confidence, kept) == pytest.approx(alone, abs=2e-3)
+    # Were the other one real too, what is left out would be missing.
+    missing = 2 * 0.95 / (2 * 0.95 + 1)
+    assert calibration.expected_dice(logits, sizes, np.ones(2), kept) == pytest.approx(missing, abs=2e-3)
 
 
 def test_after_a_single_pass_the_probability_alone_counts(evidence: list[Evidence]) -> None:

@@ -46,17 +46,13 @@ def test_voxels_are_counted_by_place_truth_and_logit() -> None:
     assert abs(LOGITS[np.flatnonzero(counts.background)[0]] - np.log(9)) <= 0.025
 
 
-def test_the_expected_dice_is_that_of_many_drawn_truths(rng: np.random.Generator) -> None:
+def test_the_expected_lesion_voxels_are_those_of_many_drawn_truths(rng: np.random.Generator) -> None:
     probability = expit(rng.normal(-2, 3, (10, 30, 30))).astype(np.float32)
     mask = probability > 0.5
     drawn = rng.random((50, *mask.shape)) < probability
-    achieved = 2 * (drawn & mask).sum(axis=(1, 2, 3)) / (drawn.sum(axis=(1, 2, 3)) + mask.sum())
-    assert count_logits(probability, mask).expected_dice(1.0) == pytest.approx(achieved.mean(), abs=0.01)
-
-
-def test_an_empty_mask_has_no_expected_dice() -> None:
-    probability = np.full((2, 3, 3), 0.2, dtype=np.float32)
-    assert count_logits(probability, probability > 0.5).expected_dice(1.0) is None
+    outside, inside = count_logits(probability, mask).expected_lesion_voxels(1.0)
+    assert outside == pytest.approx((drawn & ~mask).sum() / 50, rel=0.02)
+    assert inside == pytest.approx((drawn & mask).sum() / 50, rel=0.02)
 
 
 def test_voxels_of_one_kind_are_refused() -> None:

@@ -63,8 +63,8 @@ def write_input(folder: Path, study: Study) -> Path:
     return folder
 
 
-def challenge(folder: Path, output: Path, model: Path) -> tuple[int, str]:
-    command = ["challenge", "--input", str(folder), "--output", str(output), "--model", str(model)]
+def challenge(folder: Path, output: Path, model: Path, *options: str) -> tuple[int, str]:
+    command = ["challenge", "--input", str(folder), "--output", str(output), "--model", str(model), *options]
     result = RUNNER.invoke(app, command)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         return 2, str(result.exception)
@@ -85,6 +85,29 @@ def test_the_mask_lies_where_the_pet_lies_to_the_last_bit(bundle: Path, awry: St
     expected = segment(awry, bundle).mask.array
     assert expected.any()
     np.testing.assert_array_equal(sitk.GetArrayFromImage(lesions), expected)
+
+
+def test_what_is_said_tells_neither_the_name_nor_what_was_found(
+    bundle: Path, phantom: Study, tmp_path: Path
+) -> None:
+    status, said = challenge(write_input(tmp_path / "in", phantom), tmp_path / "out", bundle)
+    assert status == 0
+    assert "1 mask written" in said
+    assert Path(NAME).stem not in said and "mL" not in said and "lesion," not in said
+
+
+def test_where_no_body_is_found_all_of_the_images_can_be_searched(
+    bundle: Path, phantom: Study, tmp_path: Path
+) -> None:
+    assert phantom.ct is not None
+    nothing = phantom.pet.with_array(np.full_like(phantom.pet.array, 0.01))
+    air = phantom.ct.with_array(np.full_like(phantom.ct.array, -1000))
+    empty = write_input(tmp_path / "in", Study("empty", nothing, air))
+    status, said = challenge(empty, tmp_path / "out", bundle)
+    assert status == 2 and "--tiles full" in said
+    status, said = challenge(empty, tmp_path / "out", bundle, "--tiles", "full", "--precision", "float32")
+    assert status == 0, said
+    assert (tmp_path / "out" / LESIONS / NAME).is_file()
 
 
 def without_ct(folder: Path) -> None:

@@ -1,12 +1,15 @@
 """Scores of calibration against brute force and figures on paper."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from petlesion.calibration.cross_fit import Judged, cross_fitted
 from petlesion.calibration.evidence import gather_evidence
+from petlesion.calibration.voxels import count_logits
 from petlesion.evaluation.confidence import (
     bin_sums,
     confidences,
@@ -84,12 +87,8 @@ def test_risk_grows_with_coverage_on_paper() -> None:
     assert risk_coverage_area(scores, real) == pytest.approx(1 / 3)
 
 
-def test_voxels_keep_their_word_better_after_scaling(judged: list[Judged]) -> None:
-    before, after = (
-        reliability([voxel_sums(s, calibrated=calibrated, possible_only=True) for s in judged])
-        for calibrated in (False, True)
-    )
-    assert before.count.sum() == after.count.sum()
+def test_possible_voxels_are_scored_as_one_by_one(judged: list[Judged]) -> None:
+    found = reliability([voxel_sums(s, calibrated=False, possible_only=True) for s in judged])
     probability, truth = [], []
     for seed in range(10):
         study, prediction = make_case(seed)
@@ -97,8 +96,27 @@ def test_voxels_keep_their_word_better_after_scaling(judged: list[Judged]) -> No
         truth.append(study.reference.array.ravel())
     said, true = np.concatenate(probability), np.concatenate(truth)
     possible = said >= 0.01
-    assert before.count.sum() == pytest.approx(possible.sum(), rel=0.02)
-    assert before.brier == pytest.approx(np.mean((said - true)[possible] ** 2), rel=0.05)
+    assert found.count.sum() == pytest.approx(possible.sum(), rel=0.02)
+    assert found.brier == pytest.approx(np.mean((said - true)[possible] ** 2), rel=0.05)
+
+
+def test_scaling_by_the_known_temperature_makes_voxels_keep_their_word(
+    judged: list[Judged], rng: np.random.Generator
+) -> None:
+    """Truths drawn by probabilities that are then said twice as surely, as logits go."""
+    true_logits = rng.normal(-1, 1.5, (20, 40, 40))
+    truth = rng.random(true_logits.shape) < expit(true_logits)
+    said = expit(2 * true_logits).astype(np.float32)
+    evidence = replace(judged[0].evidence, logits=count_logits(said, said > 0.5, truth))
+    study = Judged(evidence, replace(judged[0].calibration, temperature=2.0))
+    before, after = (
+        reliability([voxel_sums(study, calibrated=calibrated, possible_only=False)])
+        for calibrated in (False, True)
+    )
+    assert before.error > 0.08
+    assert after.error < 0.01
+    assert after.brier == pytest.approx(np.mean((expit(true_logits) - truth) ** 2), abs=1e-3)
+    assert after.brier < before.brier - 0.01
 
 
 def test_a_sweep_by_size_is_table_3s(judged: list[Judged]) -> None:

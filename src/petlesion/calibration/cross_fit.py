@@ -47,5 +47,12 @@ def cross_fitted(studies: Sequence[Evidence], patients: Mapping[str, str]) -> li
     calibrations = {}
     for fold in sorted(set(folds)):
         others = [study for study, of in zip(studies, folds, strict=True) if of != fold]
-        calibrations[fold] = fit_calibration(others, {})
+        calibrations[fold] = _fit_without(others)
     return [Judged(study, calibrations[fold]) for study, fold in zip(studies, folds, strict=True)]
+
+
+def _fit_without(others: Sequence[Evidence]) -> Calibration:
+    try:
+        return fit_calibration(others, {})
+    except CohortError as error:
+        raise CohortError(f"without the patients of one inner fold, {error}") from error

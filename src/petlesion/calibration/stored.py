@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from petlesion.calibration.evidence import Evidence
 from petlesion.calibration.lesions import (
@@ -62,14 +63,21 @@ class Calibration:
             prediction = replace(prediction, uncertainty=None)
         return self.lesions.confidence(component_features(labels, count, study.pet, prediction))
 
-    def expected_dice(self, logits: LogitCounts, sizes: Counts, confidence: Floats) -> float | None:
-        """The Dice to be expected of a mask; None for an empty one.
+    def expected_dice(
+        self, logits: LogitCounts, sizes: Counts, confidence: Floats, kept: npt.NDArray[np.bool_]
+    ) -> float | None:
+        """The Dice to be expected of a mask of those components that are `kept`; None where none is.
 
-        `logits` counts the study's voxels, `sizes` and `confidence` are those of the mask's components.
+        2 Σ p over the mask / (Σ p + size of the mask), the ratio of the expectations of its two parts.
+        `logits` counts the study's voxels in and outside all predicted components, whose `sizes` (voxels) and
+        `confidence` are given. What is expected within them is shared out by size, and counts for each as far
+        as it is real: one that was surely false and is removed leaves nothing behind.
         """
-        if not len(sizes):
+        if not kept.any():
             return None
-        return logits.expected_dice(self.temperature, float(np.average(confidence, weights=sizes)))
+        outside, inside = logits.expected_lesion_voxels(self.temperature)
+        expected = inside * sizes / sizes.sum() * confidence
+        return float(2 * expected[kept].sum() / (outside + expected.sum() + sizes[kept].sum()))
 
     def doubts(self, study: Study, prediction: Prediction) -> tuple[str, ...]:
         """What makes a study unlike the training data, a clause each; empty where nothing does."""

@@ -50,21 +50,14 @@ class LogitCounts:
         """Voxels of each bin that the reference calls lesion."""
         return np.asarray(self.voxels[:, 1].sum(axis=0))
 
-    def expected_dice(self, temperature: float, real_share: float = 1.0) -> float | None:
-        """Expected Dice of the mask: 2 Σ p over the mask / (Σ p + size of the mask); None for an empty mask.
+    def expected_lesion_voxels(self, temperature: float) -> tuple[float, float]:
+        """How many voxels outside and inside the mask are expected to be lesion: the sums of calibrated p.
 
-        The ratio of the expectations of its two parts, with calibrated p. The sum of calibrated probabilities
-        is an unbiased volume (Popordanoska et al., MICCAI 2021). In the mask p is taken times `real_share`,
-        the share of it that is expected to lie in components which are real.
+        Such a sum is an unbiased volume (Popordanoska et al., MICCAI 2021).
         """
         probability = expit(LOGITS / temperature)
-        by_place = self.voxels.sum(axis=1)
-        size = int(by_place[1].sum())
-        if size == 0:
-            return None
-        outside, inside = (float(counts @ probability) for counts in by_place)
-        inside *= real_share
-        return 2 * inside / (outside + inside + size)
+        outside, inside = (float(counts @ probability) for counts in self.voxels.sum(axis=1))
+        return outside, inside
 
 
 def count_logits(probability: Array, mask: Mask, reference: Mask | None = None) -> LogitCounts:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from petlesion.cli.console import say
+from petlesion.cli.prediction_options import PRECISION_OPTION, TILES_OPTION
 from petlesion.errors import GeometryError, InputError
 
 if TYPE_CHECKING:
@@ -28,28 +29,34 @@ def challenge(
         "-m",
         help="A bundle, a run, or any nnU-Net v2 model folder.  [default: the model in the box]",
     ),
+    precision: str = PRECISION_OPTION,
+    tiles: str = TILES_OPTION,
 ) -> None:
     """Segment one study as the autoPET challenge asks for it: a PET in SUV, and a CT on its grid.
 
     Writes a mask of 0 and 1 (uint8) under the PET's name, at the PET's own place. For research use only.
     """
+    from petlesion.inference.predict import PredictionSettings, load_model
     from petlesion.io.atomic import atomic_file, check_place
     from petlesion.io.itk import write_like
+    from petlesion.model.boxed import boxed_bundle
     from petlesion.outputs import flag_of
-    from petlesion.pipeline import segment
+    from petlesion.pipeline import SegmentationSettings, segment
 
     pet_file, ct_file = _only_image(source / _PET), _only_image(source / _CT)
     lesions_file = output / _LESIONS / pet_file.name
     check_place(lesions_file.parent)
+    settings = SegmentationSettings(prediction=PredictionSettings(tiles))
     study = _read_study(pet_file, ct_file)
-    segmentation = segment(study, model)
+    loaded = load_model(model or boxed_bundle(has_ct=True), precision=precision)
+    segmentation = segment(study, loaded, settings)
     with atomic_file(lesions_file) as temporary:
         write_like(temporary, segmentation.mask, pet_file)
     for sentence in (*study.warnings, flag_of(segmentation.doubts)):
         if sentence is not None:
             say(sentence)
-    table = segmentation.table
-    say(f"{lesions_file}: {table.count} lesions, {table.metabolic_tumour_volume_ml:.1f} mL")
+    # A challenge keeps what is said: not the file's name, which may be a person's, nor what was found.
+    say(f"1 mask written to {lesions_file.parent}")
 
 
 def _only_image(folder: Path) -> Path:

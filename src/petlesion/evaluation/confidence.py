@@ -162,7 +162,8 @@ def dice_pairs(studies: Sequence[Judged]) -> list[DicePair]:
     pairs = []
     for study in studies:
         logits, overlap = study.evidence.logits, study.evidence.overlap
-        expected = study.calibration.expected_dice(logits, overlap.predicted_sizes, study.confidence)
+        sizes = overlap.predicted_sizes
+        expected = study.calibration.expected_dice(logits, sizes, study.confidence, sizes > 0)
         achieved = overlap.dice
         if expected is not None and achieved is not None:
             pairs.append(DicePair(study.evidence.case_id, expected, achieved))
