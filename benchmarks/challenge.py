@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from machine import describe
+from machine import describe, peak_memory_gb
 
 LIMIT_GB = 30.0
 
@@ -32,14 +32,14 @@ def write_input(folder: Path, seed: int, slices: int) -> tuple[int, int, int]:
     return study.pet.shape
 
 
-def peak_memory_gb(folder: Path, bundle: Path) -> float:
+def memory_of_challenge_gb(folder: Path, bundle: Path) -> float:
     """The highest resident memory of the command, in GB."""
     command = ["challenge", "--input", folder, "--output", folder / "out", "--model", bundle]
     process = subprocess.Popen([sys.executable, "-m", "petlesion", *map(str, command)])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit("petlesion challenge failed")
-    return usage.ru_maxrss * 1024 / 1e9
+    return peak_memory_gb(usage)
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             z, y, x = pool.apply(write_input, (Path(name), options.seed, options.slices))
-        peak = peak_memory_gb(Path(name), options.bundle)
+        peak = memory_of_challenge_gb(Path(name), options.bundle)
     print(f"{describe()}\n{x} × {y} × {z}: {peak:.2f} GB at most (allowed: {LIMIT_GB:g})")
 
 

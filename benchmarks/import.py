@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from machine import describe
+from machine import describe, peak_memory_gb
 from pydicom.valuerep import DSfloat
 
 CT_SIDE, CT_PIXEL_MM = 512, 0.9765625
@@ -94,7 +93,7 @@ WAYS = {"petlesion": ours, "dicom2nifti + nilearn": peers}
 
 
 def measure(name: str, study: Path, repeats: int) -> tuple[float, float]:
-    """Seconds of the fastest run, and the process's highest memory in GiB."""
+    """Seconds of the fastest run, and the process's highest memory in GB."""
     import warnings
 
     warnings.simplefilter("ignore")
@@ -104,7 +103,7 @@ def measure(name: str, study: Path, repeats: int) -> tuple[float, float]:
             start = time.perf_counter()
             WAYS[name](study, Path(out) / "case")
             best = min(best, time.perf_counter() - start)
-    return best, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return best, peak_memory_gb()
 
 
 def main() -> None:
@@ -125,7 +124,7 @@ def main() -> None:
             with ProcessPoolExecutor(1, mp_context=context) as process:
                 found[name] = process.submit(measure, name, study, arguments.repeats).result()
     print(f"one study of {arguments.slices} slices to a case of a cohort; {describe()}\n")
-    print(f"{'':24}{'seconds':>10}{'GiB':>8}{'ratio':>8}")
+    print(f"{'':24}{'seconds':>10}{'GB':>8}{'ratio':>8}")
     fastest = found["petlesion"][0]
     for name, (seconds, gib) in found.items():
         print(f"{name:24}{seconds:>10.1f}{gib:>8.2f}{seconds / fastest:>8.1f}")

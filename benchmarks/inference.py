@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe
+from machine import describe, peak_memory_gb
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the small model folders are the tests' own
 
@@ -188,10 +187,6 @@ def median_seconds(
             network(patch)
             spent[name].append(time.process_time() - before)
     return {name: float(np.median(seconds[1:])) for name, seconds in spent.items()}
-
-
-def peak_memory_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,9 +1,10 @@
-"""What a benchmark ran on."""
+"""What a benchmark ran on, and what memory it took."""
 
 from __future__ import annotations
 
 import os
 import platform
+import resource
 from pathlib import Path
 
 
@@ -15,3 +16,9 @@ def describe() -> str:
         lines = facts.read_text(encoding="utf-8").splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     return f"{name}, {len(os.sched_getaffinity(0))} cores"
+
+
+def peak_memory_gb(usage: resource.struct_rusage | None = None) -> float:
+    """The highest resident memory of a process that has ended, or of this one, in GB (Linux counts KiB)."""
+    usage = usage or resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_maxrss * 1024 / 1e9

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe
+from machine import describe, peak_memory_gb
 
 from petlesion.volume import Grid
 
@@ -113,7 +112,7 @@ def segment(studies: Path, bundle: Path, out: Path, *options: str) -> Outcome:
         time.sleep(0.05)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, "petlesion segment failed"
-    return Outcome(time.perf_counter() - started, usage.ru_maxrss / 1e6, states)
+    return Outcome(time.perf_counter() - started, peak_memory_gb(usage), states)
 
 
 def processor_and_memory(pid: int) -> tuple[float, float]:
@@ -154,7 +153,7 @@ def predict_first_tile(study: Path, bundle: Path, precision: str, tiles: str) ->
     networks = {fold: FirstTileOnly(network) for fold, network in member.networks.items()}
     model = replace(model, members=(replace(member, networks=networks),))
     predict(read_study(study), model, PredictionSettings(tiles))
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak_gb = peak_memory_gb()
     print(
         f"{study.parent.name}, {precision:8s} --tiles {tiles}: peak {peak_gb:.2f} GB in prediction",
         flush=True,

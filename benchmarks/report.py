@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import shutil
 import tempfile
 import time
@@ -20,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from machine import describe
+from machine import describe, peak_memory_gb
 
 from petlesion.volume import Study, Volume
 
@@ -99,7 +98,7 @@ def measure(way: str, data: Path, page: Path, repeats: int) -> tuple[float, floa
     study = load(data)
     note = WAYS[way](study, page)
     seconds = best_of(repeats, lambda: WAYS[way](study, page))
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, note
+    return seconds, peak_memory_gb(), note
 
 
 def measure_projections(data: Path, repeats: int) -> tuple[float, float, int]:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from machine import describe
+from machine import describe, peak_memory_gb
 
 CT_SHAPE, CT_SPACING_XYZ = (400, 512, 512), (0.9765625, 0.9765625, 2.5)
 PET_SHAPE, PET_SPACING_XYZ = (326, 400, 400), (2.0364, 2.0364, 3.0)
@@ -72,7 +71,7 @@ def measure(name: str, repeats: int, folder: Path) -> tuple[float, float]:
     """Seconds and the process's peak memory in GB; the result goes to a file."""
     seconds, result = WAYS[name](repeats)
     np.save(folder / f"{name}.npy", result)
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return seconds, peak_memory_gb()
 
 
 def main() -> None:

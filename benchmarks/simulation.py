@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from machine import peak_memory_gb
 from scipy import ndimage
 
 from petlesion.lesions import component_sizes, label_components
@@ -93,7 +93,7 @@ def main() -> None:
     print(intensity_table(collected))
     print(organ_table(collected))
     print(f"Seconds a study: median {np.median(collected.seconds):.2f}, most {max(collected.seconds):.2f}.")
-    print(f"Highest memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB.")
+    print(f"Highest memory: {peak_memory_gb():.2f} GB.")
     if arguments.data:
         check_figures(arguments.data)
     if arguments.pictures:
