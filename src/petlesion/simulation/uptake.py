@@ -3,9 +3,9 @@
 Activities with a published source:
 
 * cerebellum 8.0 ± 2.2, soft palate and tongue's root 2.9 to 3.1, palatine tonsils 3.45 ± 1.4, sublingual
-  glands 3.3 ± 1.5, testes 2.57 ± 0.56; all other tissues below a mean SUV of 2.5 (98 patients): Wang, Chiu,
-  Rosenberg and Gambhir, "Standardized Uptake Value Atlas", Mol Imaging Biol 2007;9:83–90
-  (DOI 10.1007/s11307-006-0075-y).
+  glands 3.3 ± 1.5, testes 2.57 ± 0.56, which are all that its abstract names above a mean SUV of 2.5 (98
+  patients): Wang, Chiu, Rosenberg and Gambhir, "Standardized Uptake Value Atlas", Mol Imaging Biol
+  2007;9:83–90 (DOI 10.1007/s11307-006-0075-y).
 * liver 1.85 to 1.89 ± 0.42 (343 patients): Liu et al., Iran J Radiol 2019;16(2):e84881
   (DOI 10.5812/iranjradiol.84881); most readings name 2 to 2.5, and this module stands between.
 * blood pool 1.5 to 2, brain about 8, myocardium anything from 2 to 12, urine beyond all: common reading
@@ -15,8 +15,8 @@ Two tissues are wider than what the Atlas names, and stand lower: the tongue as 
 most), and the salivary glands together (parotid and submandibular glands take up less than the sublingual
 ones). The myocardium's log-normal spread lets about one patient in five lie outside of 2 to 12.
 
-The other numbers are set so that the order of organs is the usual one; they have no source of their own. CT
-densities are textbook values at 120 kV.
+docs/simulation.md holds these and 20 other tissues against published figures. What stands in neither place is
+set so that the order of organs is the usual one. CT densities are textbook values at 120 kV.
 """
 
 from __future__ import annotations
