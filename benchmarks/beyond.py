@@ -79,6 +79,7 @@ class Work:
     simulated: Simulated
     seeds: int
     mirror: str
+    step: float
 
     @property
     def results(self) -> Path:
@@ -145,7 +146,7 @@ def train_folds(work: Work, experiment: Experiment, results: Path, folds: str) -
 
 def predict(work: Work, run: Path, cohort: Cohort, scoring: str, *choice: str) -> None:
     predictions = run / scoring / "predictions"
-    choice = (*choice, "--precision", choose_precision("auto"), work.mirror)
+    choice = (*choice, "--precision", choose_precision("auto"), work.mirror, "--step", str(work.step))
     petlesion("predict", run, cohort.folder, *choice, "--probabilities", "-o", predictions)
     petlesion("evaluate", predictions, cohort.folder, "-o", metrics_path(run, scoring))
 
@@ -246,7 +247,7 @@ def evidence_folder(work: Work, name: str) -> Path:
 def measure_uncertain(work: Work) -> None:
     earlier = earlier_run(work)
     places = ("--earlier-run", earlier, "--test", work.test_cohort.folder, "-o", work.folder / "uncertain")
-    size = ("--seeds", work.seeds, "--folds", work.folds, work.mirror)
+    size = ("--seeds", work.seeds, "--folds", work.folds, work.mirror, "--step", work.step)
     budget = ("--set", f"epochs={max(1, work.base.epochs // 3)}", "--set", f"initial_weights={earlier}")
     benchmark("uncertain_sampling", work.cohort.folder, *places, *size, *budget)
 
@@ -327,6 +328,9 @@ def parse() -> tuple[list[str], Work]:
     parser.add_argument("--spacing", type=float, default=4.0, help="of what is simulated here, in mm")
     parser.add_argument("--seeds", type=int, default=3, help="of either sampling")
     parser.add_argument("--mirror", action="store_true", help="average over mirrored passes too")
+    parser.add_argument(
+        "--step", type=float, default=0.5, help="of the tiles, where members are predicted, in patches"
+    )
     given = parser.parse_args()
     unknown = set(given.parts) - set(PARTS)
     if unknown:
@@ -347,6 +351,7 @@ def parse() -> tuple[list[str], Work]:
         simulated=Simulated(given.spacing),
         seeds=given.seeds,
         mirror="--mirror" if given.mirror else "--no-mirror",
+        step=given.step,
     )
     return given.parts or list(PARTS), work
 

@@ -69,6 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--mirror", action=argparse.BooleanOptionalAction, help="in prediction, if not as trained"
     )
+    parser.add_argument("--step", type=float, default=0.5, help="of the tiles in prediction, in patches")
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
@@ -83,6 +84,7 @@ def score(cohort: Cohort, arm: str, seed: int, options: argparse.Namespace) -> S
         train(cohort, experiment, int(fold), results, training)
     run = run_folder(results, cohort.name, experiment)
     choice = ["--device", options.device, "--precision", choose_precision("auto")]
+    choice += ["--step", str(options.step)]
     if options.mirror is not None:
         choice.append("--mirror" if options.mirror else "--no-mirror")
     scores = {SCORINGS[0]: predict(run, cohort, SCORINGS[0], "--held-out", *choice)}

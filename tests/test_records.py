@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from petlesion.errors import UsageError
+from petlesion.errors import OutputError, UsageError
 from petlesion.intake import StudySource, find_studies
 from petlesion.io.nifti import write_volume
-from petlesion.records import earlier_record, is_finished, mark_of
+from petlesion.records import check_replaceable, earlier_record, is_finished, mark_of
 from petlesion.volume import Study
 from tests.dicom.builders import ROOT, body_images, pet_spec, write_series
 
@@ -109,3 +109,46 @@ def test_results_may_lie_beside_a_pair_of_files(tmp_path: Path, phantom: Study) 
     write_pair(tmp_path, phantom)
     (source,) = find_studies([tmp_path / "PET.nii.gz", tmp_path / "CT.nii.gz"])
     assert earlier_record(tmp_path / "out" / source.name, RECORD, source) is None
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """An input with a link to it, and beside it results, and what is none."""
+    folder = tmp_path / "runs" / "run"
+    folder.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    (tmp_path / "other").mkdir()
+    for name in ("results", "foreign"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "results" / RECORD).touch()
+    (tmp_path / "foreign" / "thesis.tex").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "absent")
+    return folder
+
+
+@pytest.mark.parametrize("target", ["new", "new/deep", "other", "results", "runs/run-2", "runs/run/new"])
+def test_a_free_folder_and_results_may_be_replaced(tmp_path: Path, run: Path, target: str) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    check_replaceable(tmp_path / target, RECORD, [run])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("target", ["runs/run", "runs", ".", "link"])
+@pytest.mark.parametrize("with_record", [False, True])
+def test_input_is_not_replaced(tmp_path: Path, run: Path, target: str, with_record: bool) -> None:
+    if with_record:
+        (run / RECORD).touch()
+    with pytest.raises(UsageError, match=r"where the input lies, .*runs/run; give another -o"):
+        check_replaceable(tmp_path / target, RECORD, [run, run.parent / "another"])
+
+
+@pytest.mark.parametrize("target", ["foreign", "foreign/thesis.tex", "dangling"])
+def test_what_is_no_result_is_not_replaced(tmp_path: Path, run: Path, target: str) -> None:
+    with pytest.raises(UsageError, match=rf"{target} holds no run\.json .*; give another -o"):
+        check_replaceable(tmp_path / target, RECORD, [run])
+
+
+@pytest.mark.parametrize("target", ["foreign/thesis.tex/new", "/proc/nope/new"])
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, run: Path, target: str) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        check_replaceable(tmp_path / target, RECORD, [run])

@@ -159,3 +159,16 @@ def test_what_cannot_be_compared_is_refused(runs: list[Path], cohort: Cohort, tm
     assert status == 2
     assert words in said and len(said.strip().splitlines()) == 1
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("target", ["precious", "Dataset901_Tiny", "run", "."])
+def test_nothing_but_a_bundle_is_replaced(tmp_path: Path, target: str) -> None:
+    """What is to be averaged is not even looked at."""
+    for name in ("precious", "Dataset901_Tiny", "run"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kept").touch()
+    inputs = (tmp_path / "run", tmp_path / "Dataset901_Tiny")
+    status, _, said = call("experiment", "ensemble", *inputs, "-o", tmp_path / target)
+    assert status == 2
+    assert said.startswith("UsageError") and "give another -o" in said
+    assert len(list(tmp_path.rglob("kept"))) == 3

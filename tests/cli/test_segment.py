@@ -14,9 +14,11 @@ from petlesion.cli.main import app
 from petlesion.inference import predict as inference
 from petlesion.inference.predict import Prediction, load_model, predict_prepared
 from petlesion.io.nifti import read_volume, write_volume
+from petlesion.model import boxed
 from petlesion.volume import Study
 from tests.conftest import make_phantom
 from tests.dicom.builders import body_images, ct_spec, pet_spec, write_series
+from tests.inference.nnunet import Recipe, write_model_folder
 
 RUNNER = CliRunner()
 
@@ -306,3 +308,48 @@ def test_ctrl_c_leaves_no_half_folder(
     left = list((tmp_path / "out").iterdir())
     go_on.set()
     assert status != 0 and left == []
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two models that find nothing, in the place of those that come with petlesion."""
+    alone = Recipe(channels=("PET",), schemes=("ZScoreNormalization",))
+    for name, recipe in {"ct-pet": Recipe(), "pet": alone}.items():
+        write_model_folder(tmp_path / "box" / name, recipe, bias=-1000.0)
+    monkeypatch.setattr(boxed, "_FOLDER", tmp_path / "box")
+
+
+def write_dicom(folder: Path, *, with_ct: bool) -> None:
+    pet, ct = body_images()
+    write_series(folder / "pet", pet, pet_spec())
+    if with_ct:
+        write_series(folder / "ct", ct, ct_spec())
+
+
+def write_files(folder: Path, *, with_ct: bool) -> None:
+    write_pair(folder, make_phantom())
+    if not with_ct:
+        (folder / "CT.nii.gz").unlink()
+
+
+@pytest.mark.parametrize("with_ct", [True, False])
+@pytest.mark.parametrize("write", [write_dicom, write_files])
+@pytest.mark.usefixtures("box")
+def test_of_the_box_only_what_a_study_needs_is_loaded_and_told(tmp_path: Path, write, with_ct: bool) -> None:
+    write(tmp_path / "in", with_ct=with_ct)
+    needed = "PET/CT" if with_ct else "PET without CT"
+    command = ["segment", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    for more in ([], ["--min-size", "7"], ["--min-size", "7"]):
+        said = RUNNER.invoke(app, [*command, *more]).stderr
+        assert said.count("go to the model in the box") == said.count(f"studies of {needed} go") == 1
+    assert "done before" in said
+
+
+@pytest.mark.usefixtures("box")
+def test_a_study_that_has_changed_needs_no_model_to_tell(tmp_path: Path, phantom: Study) -> None:
+    study = write_pair(tmp_path / "in", phantom)
+    command = ["segment", str(study), "-o", str(tmp_path / "out")]
+    assert RUNNER.invoke(app, command).exit_code == 0
+    truncated(study, phantom)
+    result = RUNNER.invoke(app, command)
+    assert result.exit_code == 2 and "the model in the box" not in result.stderr

@@ -1,6 +1,8 @@
 import errno
 import os
+import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -121,11 +123,98 @@ def test_what_an_interrupted_thread_writes_is_removed_and_nothing_else(tmp_path:
     assert begun.wait(10)
     with atomic_file(tmp_path / "mask.nii.gz") as half:
         half.touch()
-        remove_unfinished(tmp_path / "mask.nii.gz")
+        remove_unfinished(tmp_path, ["mask.nii.gz"])
         assert not half.exists()
         half.touch()
-    remove_unfinished(tmp_path / "study")
+    remove_unfinished(tmp_path, ["study"])
     thread.join(10)
     assert ended.is_set()
     left = {".partial-other-12345678", "study", "mask.nii.gz"}
     assert {path.name for path in tmp_path.iterdir()} == left
+
+
+class Writer(threading.Thread):
+    """Writes a folder of two files; waits between them, and again before the folder is published."""
+
+    def __init__(self, target: Path) -> None:
+        super().__init__(daemon=True)
+        self._target = target
+        self._may_go_on = threading.Semaphore(0)
+        self._waits = threading.Semaphore(0)
+        self.failure: OutputError | None = None
+
+    def run(self) -> None:
+        try:
+            with atomic_folder(self._target) as temporary:
+                write_text(temporary / "lesions.csv", "first")
+                self._wait()
+                write_text(temporary / "deep" / "run.json", "last")
+                self._wait()
+        except OutputError as error:
+            self.failure = error
+
+    def until_it_waits(self) -> None:
+        assert self._waits.acquire(timeout=10)
+
+    def go_on(self) -> None:
+        self._may_go_on.release()
+
+    def _wait(self) -> None:
+        self._waits.release()
+        assert self._may_go_on.acquire(timeout=10)
+
+
+def test_what_a_thread_writes_after_the_removal_is_not_published(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "study")
+    writer.start()
+    writer.until_it_waits()
+    remove_unfinished(tmp_path, ["study"])
+    writer.go_on()
+    writer.join(10)
+    assert isinstance(writer.failure, OutputError)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_half_removed_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread has written all and publishes it while the first file is being removed."""
+    writer = Writer(tmp_path / "study")
+    writer.start()
+    writer.until_it_waits()
+    writer.go_on()
+    writer.until_it_waits()
+    remove = shutil.rmtree
+
+    def remove_slowly(folder: Path, ignore_errors: bool = False) -> None:
+        monkeypatch.undo()
+        (folder / "lesions.csv").unlink()
+        writer.go_on()
+        writer.join(10)
+        remove(folder, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_slowly)
+    remove_unfinished(tmp_path, ["study"])
+    assert isinstance(writer.failure, OutputError)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["s[1]", "*", "?", "a-12345678", "line\nend"])
+def test_only_what_bears_the_very_name_is_removed(tmp_path: Path, name: str) -> None:
+    others = {".partial-s1-12345678", ".partial-a-12345678", ".partial-12345678-b", ".partial-12345678"}
+    for other in others:
+        (tmp_path / other).mkdir()
+    (tmp_path / f".partial-{name}-abcd_fgh").mkdir()
+    (tmp_path / f".partial-abcd_fgh-{name}").touch()
+    remove_unfinished(tmp_path, [name])
+    assert {path.name for path in tmp_path.iterdir()} == others
+    remove_unfinished(tmp_path / "absent", [name])
+
+
+def test_thousands_of_names_are_looked_for_at_once(tmp_path: Path) -> None:
+    names = [f"study-{number}" for number in range(3000)]
+    for name in names:
+        (tmp_path / name).mkdir()
+    (tmp_path / ".partial-study-7-12345678").mkdir()
+    before = time.monotonic()
+    remove_unfinished(tmp_path, names)
+    assert time.monotonic() - before < 2
+    assert {path.name for path in tmp_path.iterdir()} == set(names)

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from petlesion.cli.main import app
-from petlesion.errors import ModelError, UsageError
+from petlesion.errors import ModelError, OutputError, UsageError
 from petlesion.inference.predict import PredictionSettings, load_model, predict
 from petlesion.inference.verify import verify_bundle
 from petlesion.model.bundle import Bundle, write_bundle_file
@@ -72,3 +72,28 @@ def test_what_cannot_be_joined_leaves_nothing(bundles: list[Bundle], tmp_path: P
     with pytest.raises(ModelError, match=r"probe\.npz is missing"):
         join_bundles([bundles[0], Bundle.open(joint.path)], tmp_path / "joint")
     assert [path.name for path in tmp_path.iterdir()] == ["blind"]
+
+
+def join(bundles: list[Bundle], output: Path) -> BaseException | None:
+    paths = [str(bundle.path) for bundle in bundles]
+    return RUNNER.invoke(app, ["model", "join", *paths, "-o", str(output)]).exception
+
+
+def test_only_another_bundle_is_replaced(bundles: list[Bundle], tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "notes.txt").touch()
+    inputs = bundles[0].path.parent
+    before = sorted(inputs.rglob("*"))
+    for output in (tmp_path / "precious", bundles[0].path, inputs):
+        refused = join(bundles, output)
+        assert isinstance(refused, UsageError) and "give another -o" in str(refused)
+    assert isinstance(join(bundles, tmp_path / "precious" / "notes.txt" / "joint"), OutputError)
+    assert (tmp_path / "precious" / "notes.txt").is_file()
+    assert sorted(inputs.rglob("*")) == before
+
+
+def test_a_joint_bundle_takes_the_place_of_an_earlier_one(bundles: list[Bundle], tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        joint = join_bundles(bundles, tmp_path / "joint", name=name)
+        assert Bundle.open(joint.path).card.name == name
+    assert [path.name for path in tmp_path.iterdir()] == ["joint"]

@@ -5,12 +5,12 @@ import numpy as np
 import onnx
 import pytest
 
-from petlesion.errors import ModelError
+from petlesion.errors import ModelError, OutputError, UsageError
 from petlesion.inference.backends.openvino import OpenVinoNetwork
 from petlesion.inference.backends.torch import TorchNetwork, open_model_folder
 from petlesion.inference.predict import PredictionSettings, load_model, predict
 from petlesion.inference.tiling import Network
-from petlesion.model.bundle import Bundle
+from petlesion.model.bundle import BUNDLE_FILE, Bundle
 from petlesion.model.plan import Plan
 from petlesion.training.export import ExportRequest, export_model
 from petlesion.volume import Study
@@ -158,3 +158,30 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         export_model(ExportRequest([tmp_path / "absent"]), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("target", ["runs/run", "runs", "precious", "precious/notes.txt"])
+def test_only_a_bundle_is_replaced(tmp_path: Path, target: str) -> None:
+    """A run that could not be loaded is not even looked at."""
+    (tmp_path / "runs" / "run").mkdir(parents=True)
+    (tmp_path / "runs" / "run" / "plans.json").write_text("no plans")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "notes.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match="give another -o"):
+        export_model(ExportRequest([tmp_path / "runs" / "run"]), tmp_path / target)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_run_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"):
+        export_model(ExportRequest([tmp_path / "absent"]), tmp_path / "file" / "bundle")
+
+
+def test_a_bundle_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe())
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / BUNDLE_FILE).touch()
+    assert export_model(ExportRequest([folder], name="new"), tmp_path / "bundle").card.name == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "model"]

@@ -44,10 +44,11 @@ def ensemble(
     not looked at.
     """
     from petlesion.cohort.layout import Cohort
-    from petlesion.io.atomic import check_place
+    from petlesion.model.bundle import BUNDLE_FILE
+    from petlesion.records import check_replaceable
 
+    check_replaceable(output, BUNDLE_FILE, [*runs, cohort])
     opened = Cohort.open(cohort)
-    check_place(output)
     members, selection = choose_among(runs, opened)
     parts = by_source(selection, opened)
     if as_json:

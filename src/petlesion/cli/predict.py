@@ -72,8 +72,7 @@ def predict(
     try:
         _predict_all(missing, target, settings)
     except KeyboardInterrupt:
-        for task in missing:
-            target.remove_unfinished(task.case_id)
+        target.remove_unfinished([task.case_id for task in missing])
         raise
 
 
@@ -93,10 +92,14 @@ class _Target:
     output: Path
     probabilities: bool
 
+    @property
+    def folders(self) -> list[Path]:
+        """Of masks and, if wanted, of probabilities."""
+        return [self.output, *([self.output / PROBABILITIES] if self.probabilities else [])]
+
     def files(self, case_id: str) -> list[Path]:
         """Mask and, if wanted, probability."""
-        folders = [self.output, *([self.output / PROBABILITIES] if self.probabilities else [])]
-        return [folder / f"{case_id}.nii.gz" for folder in folders]
+        return [folder / f"{case_id}.nii.gz" for folder in self.folders]
 
     def is_done(self, case_id: str) -> bool:
         """Whether all files are there, readable and on the PET's grid."""
@@ -123,12 +126,12 @@ class _Target:
         for path in probability_files:
             write_probability(path, probability)
 
-    def remove_unfinished(self, case_id: str) -> None:
-        """Remove what an interrupted writer left under a temporary name."""
+    def remove_unfinished(self, case_ids: Sequence[str]) -> None:
+        """Remove what an interrupted writer left under temporary names."""
         from petlesion.io.atomic import remove_unfinished
 
-        for path in self.files(case_id):
-            remove_unfinished(path)
+        for folder in self.folders:
+            remove_unfinished(folder, [f"{case_id}.nii.gz" for case_id in case_ids])
 
 
 def _predict_all(tasks: Sequence[Task], target: _Target, settings: PredictionSettings) -> None:

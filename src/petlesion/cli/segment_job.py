@@ -41,14 +41,16 @@ class Models:
             self.loaded[kind] = self._load(self.path) if self.path else self._load_from_box(has_ct=has_ct)
         return self.loaded[kind]
 
-    def finished(self, record: dict[str, Any], folder: Path, mark: SourceMark) -> bool:
-        """Whether a record tells that all was done as it would be done now."""
+    def finished(self, record: dict[str, Any], folder: Path, mark: SourceMark, *, has_ct: bool) -> bool:
+        """Whether a record tells that all was done as it would be done now.
+
+        A model is loaded only where all else is as it was.
+        """
         from petlesion.records import is_finished
 
-        choices = (True,) if self.path is not None else (True, False)
-        return any(
-            is_finished(record, folder, mark, run=self.facts(has_ct=has_ct).as_json()) for has_ct in choices
-        )
+        if not is_finished(record, folder, mark):
+            return False
+        return is_finished(record, folder, mark, run=self.facts(has_ct=has_ct).as_json())
 
     def _load(self, path: Path) -> RunFacts:
         from petlesion.inference.predict import load_model
@@ -84,8 +86,7 @@ class SegmentationJob:
         try:
             return try_overlapped("segmenting", named, self._prepare, self._compute)
         except KeyboardInterrupt:
-            for source in sources:
-                remove_unfinished(self.output / source.name)
+            remove_unfinished(self.output, [source.name for source in sources])
             raise
 
     def _prepare(self, source: StudySource) -> _Ready:
@@ -99,7 +100,7 @@ class SegmentationJob:
             raise source.problem
         folder, mark = self.output / source.name, mark_of(source)
         record = earlier_record(folder, RECORD, source)
-        if record is not None and self.models.finished(record, folder, mark):
+        if record is not None and self.models.finished(record, folder, mark, has_ct=_has_ct(source)):
             return _Ready(folder, mark, record)
         images = read_source(source)
         study = to_study(images)
@@ -174,6 +175,12 @@ class _Ready:
     mark: SourceMark
     record: dict[str, Any] | None = None
     inputs: _Inputs | None = None
+
+
+def _has_ct(source: StudySource) -> bool:
+    """Whether a study comes with a CT, as its files' names or DICOM headers tell."""
+    in_files = {"CT", "CTres"} & set(source.files)
+    return bool(in_files) or any(one.modality == "CT" for one in source.series)
 
 
 def _tile_display(displays: ExitStack) -> OnTile:

@@ -5,18 +5,20 @@ Where the system refuses to write, everything here raises an OutputError that na
 
 from __future__ import annotations
 
-import glob
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from petlesion.errors import OutputError
 
-_RANDOM = "????????"  # the part of a temporary name that the tempfile module makes up
-_ATTEMPTS = 100  # to remove a folder into which a thread goes on writing
+_TEMPORARY = ".partial-"
+_RANDOM = ".{8}"  # the part of a temporary name that the tempfile module makes up
+_TEMPORARY_FILE = re.compile(f"{re.escape(_TEMPORARY)}{_RANDOM}-(.+)", re.DOTALL)
+_TEMPORARY_FOLDER = re.compile(f"{re.escape(_TEMPORARY)}(.+)-{_RANDOM}", re.DOTALL)
 
 
 @contextmanager
@@ -39,7 +41,7 @@ def check_place(folder: str | Path) -> None:
     folder = Path(folder).absolute()
     with writing(folder):
         standing = next(place for place in (folder, *folder.parents) if place.exists())
-        tempfile.TemporaryDirectory(dir=standing, prefix=".partial-").cleanup()
+        tempfile.TemporaryDirectory(dir=standing, prefix=_TEMPORARY).cleanup()
 
 
 @contextmanager
@@ -80,20 +82,16 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             temporary.rename(path)
 
 
-def remove_unfinished(path: str | Path) -> None:
-    """Remove what an interrupted writer of a file or folder has left under a temporary name.
+def remove_unfinished(folder: str | Path, names: Iterable[str]) -> None:
+    """Remove what interrupted writers of these files and folders have left in `folder` under temporary names.
 
-    A thread that is still writing there fails and leaves nothing.
+    A thread that is still writing into such a folder fails, and nothing of it is published. One that is still
+    writing such a file fails too, or writes it whole. What is begun only afterwards is not looked for.
     """
-    path = Path(path)
-    name = glob.escape(path.name)
-    for file in path.parent.glob(f".partial-{_RANDOM}-{name}"):
-        file.unlink(missing_ok=True)
-    for folder in path.parent.glob(f".partial-{name}-{_RANDOM}"):
-        for _ in range(_ATTEMPTS):
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                break
+    wanted = set(names)
+    for temporary in list(Path(folder).glob(f"{_TEMPORARY}*")):
+        if _final_name(temporary) in wanted:
+            _remove(temporary)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -104,8 +102,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 @contextmanager
 def _temporary_file(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=f"-{path.name}")
+    _make_folder(path.parent)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY, suffix=f"-{path.name}")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -116,12 +114,36 @@ def _temporary_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _temporary_folder(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".partial-{path.name}-"))
+    _make_folder(path.parent)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{_TEMPORARY}{path.name}-"))
     try:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, but never a temporary one: where that is gone, it was removed."""
+    for place in reversed((folder, *folder.parents)):
+        if not place.name.startswith(_TEMPORARY):
+            place.mkdir(exist_ok=True)
+
+
+def _final_name(temporary: Path) -> str | None:
+    """The name that a temporary file or folder is to get in the end; None for any other."""
+    match = (_TEMPORARY_FOLDER if temporary.is_dir() else _TEMPORARY_FILE).fullmatch(temporary.name)
+    return match[1] if match else None
+
+
+def _remove(temporary: Path) -> None:
+    """Remove a temporary file or folder into which a thread may still be writing."""
+    if not temporary.is_dir():
+        temporary.unlink(missing_ok=True)
+        return
+    # In one step, lest the thread publish what is half removed.
+    with suppress(OSError):
+        removed = temporary.rename(f"{temporary}.removed")
+        shutil.rmtree(removed, ignore_errors=True)
 
 
 def _umask() -> int:

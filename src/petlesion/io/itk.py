@@ -49,7 +49,7 @@ def write_volume(path: Path, volume: Volume) -> None:
     """Write one compressed file; the caller sees to its being whole."""
     if not path.name.lower().endswith(_WRITABLE_ENDINGS):
         raise FormatError(f"{path.name} would be two files, a header and its data; write .mha instead")
-    sitk.WriteImage(to_image(volume), str(path), useCompression=True)
+    _write_checked(path, to_image(volume))
 
 
 def write_like(path: Path, volume: Volume, original: Path) -> None:
@@ -63,7 +63,7 @@ def write_like(path: Path, volume: Volume, original: Path) -> None:
     image.SetOrigin(reader.GetOrigin()[:3])
     image.SetSpacing(reader.GetSpacing()[:3])
     image.SetDirection(np.array(reader.GetDirection()).reshape(axes, axes)[:3, :3].ravel().tolist())
-    sitk.WriteImage(image, str(path), useCompression=True)
+    _write_checked(path, image)
 
 
 def to_image(volume: Volume) -> Any:
@@ -74,6 +74,31 @@ def to_image(volume: Volume) -> Any:
     image.SetOrigin(volume.affine[:3, 3].tolist())
     image.SetDirection((volume.affine[:3, :3] / spacing).ravel().tolist())
     return image
+
+
+def _write_checked(path: Path, image: Any) -> None:
+    """Write one compressed file; raises OSError where it does not come back as it was written.
+
+    ITK overlooks a disk that turns out to be full only when the file is closed.
+    """
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+        whole = _same(sitk.ReadImage(str(path)), image)
+    except RuntimeError:
+        whole = False
+    if not whole:
+        raise OSError("the image does not come back as it was written")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two images have the same voxels at the same place."""
+    voxels, place = sitk.GetArrayViewFromImage(one), _place(one)
+    same_voxels = np.array_equal(voxels, sitk.GetArrayViewFromImage(other), equal_nan=True)
+    return same_voxels and np.allclose(place, _place(other))
+
+
+def _place(image: Any) -> list[float]:
+    return [*image.GetOrigin(), *image.GetSpacing(), *image.GetDirection()]
 
 
 def _read_information(path: Path) -> tuple[Any, Grid]:

@@ -11,9 +11,10 @@ import numpy as np
 
 from petlesion.errors import ModelError
 from petlesion.io.atomic import atomic_folder
-from petlesion.model.bundle import Bundle, BundleMember, ModelCard, write_bundle_file
+from petlesion.model.bundle import BUNDLE_FILE, Bundle, BundleMember, ModelCard, write_bundle_file
 from petlesion.model.probe import PROBE_FILE
 from petlesion.model.training_cases import Digests, read_training_cases, write_training_cases
+from petlesion.records import check_replaceable
 
 
 def join_bundles(
@@ -21,8 +22,10 @@ def join_bundles(
 ) -> Bundle:
     """Write a bundle that has the members of all; what each was trained on goes with it, scores do not.
 
-    Name and licence are those of all unless given. Raises ModelError for a bundle without its probe.
+    Name and licence are those of all unless given. Raises ModelError for a bundle without its probe, and what
+    `check_replaceable` raises before anything is written.
     """
+    check_replaceable(path, BUNDLE_FILE, [bundle.path for bundle in bundles])
     with atomic_folder(path) as target:
         samples: dict[str, np.ndarray] = {}
         cases: dict[str, Digests] = {}

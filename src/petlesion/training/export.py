@@ -27,10 +27,11 @@ from petlesion.inference.backends.torch import (
 from petlesion.inference.resampling import Float
 from petlesion.inference.verify import PROBABILITY_TOLERANCE, probe_probability
 from petlesion.io.atomic import atomic_folder
-from petlesion.model.bundle import Bundle, BundleMember, ModelCard, write_bundle_file
+from petlesion.model.bundle import BUNDLE_FILE, Bundle, BundleMember, ModelCard, write_bundle_file
 from petlesion.model.plan import Plan
 from petlesion.model.probe import PROBE_FILE, probe_sample
 from petlesion.model.training_cases import Digests, trained_on, write_training_cases
+from petlesion.records import check_replaceable
 from petlesion.training.run import EXPERIMENT_NAME
 
 _OPSET = 20
@@ -71,8 +72,10 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
     """Write a bundle of one or several model folders and check it against torch's float32.
 
     Weights are float16 where that changes no label of the probe. Raises ModelError if the bundle's
-    probabilities differ from torch's by more than 1e-3.
+    probabilities differ from torch's by more than 1e-3, and what `check_replaceable` raises before anything
+    is loaded.
     """
+    check_replaceable(bundle_path, BUNDLE_FILE, request.folders)
     folders = [open_model_folder(Path(path), request.folds, request.orientation) for path in request.folders]
     with atomic_folder(bundle_path) as target:
         samples: dict[str, Float] = {}
