@@ -25,8 +25,11 @@ ship() {
     "$bin/python" benchmarks/accuracy.py "$unscored" --studies "$data/sts" --simulated 0 -o "$unscored-scores"
     export_run "$1" "$3" "$work/scored/$2" --scores "$unscored-scores/scores.json"
     "$bin/petlesion" model calibrate "$work/scored/$2" "$work/Dataset011_Box" -o "$work/evidence/$2"
+    copy=$boxed/.partial-$2
+    rm -rf "$copy"
+    cp -r "$work/scored/$2" "$copy"
     rm -rf "${boxed:?}/$2"
-    cp -r "$work/scored/$2" "$boxed/$2"
+    mv "$copy" "$boxed/$2"
 }
 
 ship box ct-pet "PET/CT"

@@ -35,8 +35,8 @@ def mark_of(source: StudySource) -> SourceMark:
 def check_replaceable(folder: Path, name: str, inputs: Iterable[Path]) -> None:
     """Check, before work, a folder that a new one is to replace.
 
-    Raises UsageError for one that is or holds an input, and for one that holds anything but results, which are
-    known by their file `name`; OutputError where no folder can be written.
+    Raises UsageError for one that is or holds an input, and for one that holds anything but results, which
+    are known by their file `name`; OutputError where no folder can be written.
     """
     for place in inputs:
         if _lies_in(place, folder.resolve()):

@@ -34,4 +34,4 @@ def make_case(seed: int) -> tuple[Study, Prediction]:
         Volume(ct.astype(np.float32), AFFINE),
         Volume(reference, AFFINE),
     )
-    return study, Prediction(probability, (probability,), sums.uncertainty())
+    return study, Prediction(probability, sums.uncertainty())

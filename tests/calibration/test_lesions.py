@@ -29,18 +29,18 @@ def test_components_are_described_as_by_hand() -> None:
     uncertainty = Uncertainty(volume([0.9, 0.7, 0.4, 0.5]), volume([0.2, 0.4, 0.3, 0.1]), 3)
     labels, count = label_components(probability.array > 0.5)
     pet = volume([4.0, 2.0, 9.0, 7.0])
-    found = component_features(labels, count, pet, Prediction(probability, (), uncertainty))
+    found = component_features(labels, count, pet, Prediction(probability, uncertainty))
     large = [np.log(0.2), np.log(4), np.log(0.7 / 0.3), np.log(0.8 / 0.2), 0.8, 0.3, np.log(2), np.log(2 / 3)]
     small = [np.log(0.1), np.log(7), np.log(9), np.log(9), 0.5, 0.1, np.log(2), np.log(1 / 3)]
     np.testing.assert_allclose(found, [large, small], rtol=1e-5)
-    alone = component_features(labels, count, pet, Prediction(probability, ()))
+    alone = component_features(labels, count, pet, Prediction(probability))
     assert alone[1, 4] == pytest.approx(0.4689956) and not alone[:, 5].any()
 
 
 def test_no_component_has_no_features() -> None:
     nothing = volume([0.1, 0.2])
     labels, count = label_components(nothing.array > 0.5)
-    assert component_features(labels, count, nothing, Prediction(nothing, ())).shape == (0, len(FEATURES))
+    assert component_features(labels, count, nothing, Prediction(nothing)).shape == (0, len(FEATURES))
 
 
 def test_a_known_model_is_recovered(rng: np.random.Generator) -> None:

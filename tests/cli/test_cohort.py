@@ -1,13 +1,17 @@
 import json
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from petlesion.cli.main import app
+from petlesion.cohort import parallel
 from petlesion.cohort.layout import Cohort
-from petlesion.errors import CohortError, PetlesionError
+from petlesion.cohort.simulated import RECORD
+from petlesion.errors import CohortError, OutputError, PetlesionError, UsageError
 from petlesion.intake import find_studies
+from petlesion.simulation import dicom, study
 from tests.cohort.trees import hecktor_tree, small_cohort, small_study, write_study
 
 runner = CliRunner()
@@ -88,17 +92,83 @@ def test_simulate_dicom_studies(tmp_path: Path) -> None:
     command = ["cohort", "simulate", "-n", "1", "--spacing", "12", "--dicom", "-o", str(tmp_path)]
     result = runner.invoke(app, command)
     assert result.exit_code == 0, result.output
-    (source,) = find_studies([tmp_path / "simulated-0000000"])
+    (source,) = find_studies([tmp_path])
     assert source.kind == "dicom"
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.dcm")}
     assert runner.invoke(app, command).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.dcm")} == times
 
 
+def simulate_at(output: Path, spacing: str, *more: str) -> PetlesionError | int:
+    command = ["cohort", "simulate", "-n", "1", "--seed", "3", "--spacing", spacing, "-o", str(output), *more]
+    result = runner.invoke(app, command)
+    return result.exception if isinstance(result.exception, PetlesionError) else result.exit_code
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("more", [[], ["--dicom"]])
+def test_studies_of_other_settings_are_not_taken_for_those_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    assert simulate_at(tmp_path / "c", "12", *more) == 0
+    before = contents(tmp_path / "c")
+    refusal = simulate_at(tmp_path / "c", "10", *more)
+    assert isinstance(refusal, UsageError)
+    assert "spacing_mm [12.0, 12.0, 12.0], not [10.0, 10.0, 10.0]" in str(refusal)
+    monkeypatch.setattr(study, "__version__", "99")
+    refusal = simulate_at(tmp_path / "c", "12", *more)
+    assert isinstance(refusal, UsageError) and "petlesion" in str(refusal)
+    (tmp_path / "c" / RECORD).unlink()
+    del before[tmp_path / "c" / RECORD]
+    assert simulate_at(tmp_path / "c", "10", *more) == 0
+    assert contents(tmp_path / "c") == before
+
+
+@pytest.mark.parametrize("more", [[], ["--dicom"]])
+def test_nothing_is_simulated_for_a_place_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(study, "draw_patient", None)
+    assert isinstance(simulate_at(tmp_path / "file" / "c", "12", *more), OutputError)
+
+
+def test_a_dicom_folder_that_is_no_whole_study_is_not_taken_for_one(tmp_path: Path) -> None:
+    folder = tmp_path / "simulated-3000000"
+    folder.mkdir()
+    assert simulate_at(tmp_path, "12", "--dicom") == 2
+    folder.rmdir()
+    assert simulate_at(tmp_path, "12", "--dicom") == 0
+    (folder / "CT" / "0003.dcm").unlink()
+    assert simulate_at(tmp_path, "12", "--dicom") == 2
+
+
+def test_dicom_studies_are_made_as_many_at_a_time_as_there_are_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def pool(workers: int) -> Executor:
+        asked.append(workers)
+        return ThreadPoolExecutor(workers)
+
+    monkeypatch.setattr(parallel, "_pool", pool)
+    monkeypatch.setattr(dicom, "simulate_dicom", lambda output, settings, seed: (output / str(seed)).mkdir())
+    command = ["cohort", "simulate", "-n", "6", "--spacing", "12", "--dicom", "--workers", "2"]
+    result = runner.invoke(app, [*command, "-o", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert asked == [2]
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == set("012345")
+
+
 @pytest.mark.parametrize(
     "extra",
     [
         ["--spacing", "99"],
+        ["--spacing", "1"],
         ["--organs", "absent"],
         ["--name", "no name"],
         ["--dicom", "--name", "Dataset001_A"],

@@ -1,6 +1,7 @@
 """The demonstration, with a small model in the box and a phantom in the place of the simulated body."""
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from petlesion import simulation
 from petlesion.cli import demo
+from petlesion.errors import UsageError
 from petlesion.io.nifti import read_mask
 from petlesion.simulation.burden import draw_burden
 from petlesion.training.export import ExportRequest, export_model
+from tests.cohort.trees import small_study, write_study
 from tests.conftest import REPOSITORY
 
 # Neither torch nor nnU-Net may be asked for, as the base install has neither.
@@ -73,6 +77,31 @@ def test_an_installation_without_a_model_is_told_so_at_once(tmp_path: Path) -> N
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith("error: this petlesion comes without a model for PET/CT; ")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_study_that_it_did_not_make_is_not_scored(tmp_path: Path) -> None:
+    write_study(tmp_path / "study", small_study())
+    with pytest.raises(UsageError, match="study: not the study that petlesion demo"):
+        demo._simulate(tmp_path / "study")
+
+
+def test_its_study_is_taken_again_only_as_this_version_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulation, "simulate", lambda seed: small_study(seed))
+    folder = tmp_path / "study"
+    demo._simulate(folder)
+    monkeypatch.setattr(simulation, "simulate", None)
+    demo._simulate(folder)
+    record = folder / "demo.json"
+    written = record.read_text()
+    record.write_text(json.dumps({**json.loads(written), "petlesion": "0.0.1"}))
+    with pytest.raises(UsageError):
+        demo._simulate(folder)
+    record.write_text(written)
+    write_study(folder, small_study(5))
+    with pytest.raises(UsageError):
+        demo._simulate(folder)
 
 
 def test_its_study_has_lesions() -> None:

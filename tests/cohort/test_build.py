@@ -7,8 +7,10 @@ import pytest
 from petlesion.cohort.build import Source, find_entries, parse_source
 from petlesion.cohort.layout import Cohort, create_cohort
 from petlesion.cohort.parallel import add_all, add_in_parallel
+from petlesion.cohort.sources import Entry
 from petlesion.errors import CohortError, FormatError, StudyError, UsageError, ValueRangeError
 from petlesion.io.nifti import write_volume
+from petlesion.volume import Study
 from tests.cohort.trees import doubled, hecktor_tree, nnunet_tree, small_cohort, small_study, write_study
 
 
@@ -74,6 +76,16 @@ def test_bad_studies_name_the_file_and_leave_nothing(tmp_path: Path) -> None:
         assert re.search(sentence, str(outcome.problem))
     assert not expected
     assert not (tmp_path / "c").exists()
+
+
+def test_a_study_too_large_for_memory_leaves_the_others_to_be_made(tmp_path: Path) -> None:
+    def too_large() -> Study:
+        raise MemoryError
+
+    entries = [Entry("a", "a", too_large, "here"), Entry("b", "b", small_study, "here")]
+    first, second = add_in_parallel(create_cohort(tmp_path / "c"), entries, workers=1)
+    assert isinstance(first.problem, MemoryError) and second.problem is None
+    assert [case.case_id for case in second.cohort.cases] == ["b"]
 
 
 def test_autopet_keeps_a_patient_s_studies_together(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from petlesion.inference.predict import (
     Member,
     Model,
     PredictionSettings,
+    _as_probability,
     lesion_probability,
     load_model,
     predict,
@@ -67,7 +70,8 @@ def test_full_tiles_with_random_weights_are_stock_nnunets(
         mirrored = recipe.mirror_axes is not None
         mask, probability = stock_prediction(folder, known_study, mirror=mirrored, folds=recipe.folds)
     assert 0.001 < mask.mean() < 0.999
-    found = predict(known_study, load_model(folder, precision="float32"), FULL).probability.array
+    model = load_model(folder, recipe.folds, precision="float32")
+    found = predict(known_study, model, FULL).probability.array
     assert found.dtype == np.float32
     assert_same_labels(found > 0.5, mask)
     np.testing.assert_allclose(found, probability, atol=1e-4)
@@ -179,6 +183,43 @@ def test_probabilities_of_folds_can_be_averaged_as_in_the_paper(bundle: Bundle, 
     np.testing.assert_allclose(both.probability.array, np.mean(alone, axis=0), atol=1e-6)
 
 
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.3, 1.7)])
+def test_means_keep_no_volume_but_their_sum(
+    weights: tuple[float, float], bundle: Bundle, known_study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(FULL, fold_average="probabilities")
+    model = load_model(bundle.path, precision="float32")
+    (member,) = model.members
+    model = replace(model, members=tuple(replace(member, weight=weight) for weight in weights))
+    expected = [
+        predict(known_study, load_model(bundle.path, [fold], precision="float32"), FULL).probability.array
+        for fold in ("0", "1")
+    ]
+    folds_mean = (expected[0] + expected[1]) / np.float32(2)
+    first, second = (np.float32(weight) for weight in weights)
+    expected_mean = (folds_mean * first + folds_mean * second) / (first + second)
+    alive: list[int] = []
+    made: list[weakref.ref[Volume]] = []
+
+    def as_probability(*arguments: Any) -> Volume:
+        alive.append(sum(volume() is not None for volume in made))
+        volume = _as_probability(*arguments)
+        made.append(weakref.ref(volume))
+        return volume
+
+    monkeypatch.setattr("petlesion.inference.predict._as_probability", as_probability)
+    found = predict(known_study, model, settings).probability.array
+    assert alive == [0, 0, 0, 0]
+    np.testing.assert_array_equal(found, expected_mean)
+
+
+def test_one_member_is_taken_as_it_is_whatever_its_weight(bundle: Bundle, known_study: Study) -> None:
+    model = load_model(bundle.path, ["0"], precision="float32")
+    heavy = replace(model, members=(replace(model.members[0], weight=0.3),))
+    found, expected = (predict(known_study, each, FULL).probability.array for each in (heavy, model))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_body_tiles_find_the_same_and_are_fewer(bundle: Bundle) -> None:
     small = make_phantom()
     rim = ((0, 0), (40, 40), (40, 40))
@@ -219,7 +260,7 @@ def test_a_network_whose_answer_is_no_number_is_refused(bundle: Bundle, known_st
 
     broken.release = lambda: None  # type: ignore[attr-defined]
     model = replace(model, members=(replace(member, networks={"0": broken}),))
-    with pytest.raises(ModelError, match="no number"):
+    with pytest.raises(ModelError, match=r"^study phantom-0: .* no number somewhere; take"):
         predict(known_study, model)
 
 
@@ -246,8 +287,9 @@ def test_members_of_other_input_are_averaged_as_stock_nnunet_does(
             stock_prediction(folder, known_study, folds=names)[1]
             for folder, names in zip(member_folders, folds, strict=True)
         ]
-    for member, expected in zip(found.members, alone, strict=True):
-        np.testing.assert_allclose(member.array, expected, atol=2e-3)
+    for member, expected in zip(model.members, alone, strict=True):
+        one = predict(known_study, replace(model, members=(member,)), FULL).probability.array
+        np.testing.assert_allclose(one, expected, atol=2e-3)
     mask, probability = stock_ensemble(tmp_path / "stock", alone)
     np.testing.assert_allclose(found.probability.array, probability, atol=2e-3)
     assert 0 < mask.sum() < mask.size
@@ -313,7 +355,7 @@ def test_settings_that_cannot_be(settings: dict[str, object]) -> None:
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, bundle: Bundle) -> None:
-    with pytest.raises(ModelError, match="neither a bundle"):
+    with pytest.raises(ModelError, match=r"neither a bundle .*; give the folder"):
         load_model(tmp_path)
     with pytest.raises(ModelError, match="no fold 7"):
         load_model(bundle.path, ["7"])

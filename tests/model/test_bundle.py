@@ -95,6 +95,38 @@ def test_another_version_and_a_forgotten_network_are_refused(folder: Path) -> No
         Bundle.open(folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": ["MR", "PET"]}, "'MR'"),
+        ({"normalization": [{"scheme": "Percentile"}] * 2}, "'Percentile'"),
+        ({"spacing_mm": [float("nan"), 1.0, 1.0]}, "nan"),
+        ({"patch_size": [float("inf"), 1, 1]}, "not in order"),
+    ],
+)
+def test_a_garbled_plan_is_told_with_its_file(folder: Path, changes: dict[str, object], message: str) -> None:
+    data = json.loads((folder / BUNDLE_FILE).read_text())
+    data["members"][0]["plan"].update(changes)
+    resign(folder, data)
+    with pytest.raises(ModelError, match=rf"^{folder / BUNDLE_FILE}: .*{message}.*; "):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b'{"a":' * 200_000, b"[1]", b"null"])
+def test_json_of_something_else_is_refused(folder: Path, content: bytes) -> None:
+    (folder / BUNDLE_FILE).write_bytes(content)
+    with pytest.raises(ModelError, match=r"bundle\.json is missing or no bundle's; take"):
+        Bundle.open(folder)
+
+
+def test_a_weight_beyond_all_numbers_is_refused(folder: Path) -> None:
+    data = json.loads((folder / BUNDLE_FILE).read_text())
+    data["members"][0]["weight"] = 7**500
+    resign(folder, data)
+    with pytest.raises(ModelError, match=r"bundle\.json lacks or garbles"):
+        Bundle.open(folder)
+
+
 def resign(folder: Path, data: dict[str, object]) -> None:
     """Write a changed bundle.json whose own sha256 is right."""
     import hashlib

@@ -4,13 +4,14 @@ from typing import Any
 import pytest
 
 from petlesion.errors import ModelError
-from petlesion.model.plan import Interpolation, Normalization, plan_from_json, plan_from_nnunet
+from petlesion.model.plan import Interpolation, Normalization, Plan, plan_from_json, plan_from_nnunet
 from tests.inference.nnunet import Recipe, dataset_of, plans_of
 
+NAN, INFINITY = float("nan"), float("inf")
 RECIPE = Recipe(spacing=(3.0, 2.0, 2.5), transpose=(1, 0, 2), mirror_axes=(0, 1))
 
 
-def read(recipe: Recipe = RECIPE, **changes: Any) -> Any:
+def read(recipe: Recipe = RECIPE, **changes: Any) -> Plan:
     plans, dataset = plans_of(recipe), dataset_of(recipe)
     plans["configurations"]["3d_fullres"].update(changes)
     return plan_from_nnunet(plans, dataset, "3d_fullres", mirror_axes=(0, 1))
@@ -41,6 +42,40 @@ def test_plans_of_2023_have_the_same_facts() -> None:
 def test_json_there_and_back() -> None:
     plan = read()
     assert plan_from_json(json.loads(json.dumps(plan.as_json()))) == plan
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": ["MR", "PET"]}, "channels are"),
+        ({"channels": ["PET", "PET"]}, "channels are"),
+        ({"channels": [], "normalization": []}, "channels are"),
+        ({"channels": [["CT"], 2]}, "not in order"),
+        ({"normalization": [{"scheme": "PercentileNormalization"}] * 2}, "'PercentileNormalization' is not"),
+        ({"normalization": [{"scheme": "CTNormalization", "std": NAN}] * 2}, "statistics"),
+        ({"normalization": [{"scheme": "CTNormalization", "mean": 10**400}] * 2}, "not in order"),
+        ({"normalization": [{"scheme": "CTNormalization", "lower": 3, "upper": 2}] * 2}, "statistics"),
+        ({"normalization": [{"scheme": "NoNormalization"}]}, "normalise each channel"),
+        ({"spacing_mm": [NAN, 2.0, 2.0]}, "spacing"),
+        ({"spacing_mm": [2.0, INFINITY, 2.0]}, "spacing"),
+        ({"patch_size": [INFINITY, 2, 2]}, "not in order"),
+        ({"patch_size": [0, 2, 2]}, "patch"),
+        ({"transpose": [0, 1, 1]}, "order of axes"),
+        ({"mirror_axes": [7]}, "mirrors along"),
+        ({"mirror_axes": [-1]}, "mirrors along"),
+        ({"mirror_axes": [0, 0]}, "mirrors along"),
+        ({"labels": {"background": 0, "lesion": 9}}, "labels"),
+        ({"labels": {"background": 0}}, "labels"),
+        ({"image_interpolation": {"order": 9}}, "order 9"),
+        ({"image_interpolation": {"order": 3.0}}, "order 3.0"),
+        ({"logit_interpolation": {"order": 1, "order_across": -1}}, "order 1 and -1"),
+        ({"logit_interpolation": {"order": 1, "separate_slices": "yes"}}, "thick slices"),
+    ],
+)
+def test_a_garbled_plan_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=rf"{message}.*; (take|export)") as caught:
+        plan_from_json({**read().as_json(), **changes})
+    assert "\n" not in str(caught.value)
 
 
 def test_settings_are_inherited() -> None:

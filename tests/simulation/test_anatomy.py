@@ -8,6 +8,23 @@ WOMEN_S = {Tissue.UTERUS, Tissue.OVARY, Tissue.BREAST}
 MEN_S = {Tissue.PROSTATE, Tissue.TESTIS}
 
 
+# Volumes in mL of the reference man's organs: ICRP Publication 89, masses by their densities.
+REFERENCE_MAN_ML = {
+    (Tissue.LIVER,): 1714,
+    (Tissue.SPLEEN,): 144,
+    (Tissue.KIDNEY, Tissue.RENAL_PELVIS): 295,
+    (Tissue.THYROID,): 19,
+    (Tissue.GREY_MATTER, Tissue.WHITE_MATTER, Tissue.CEREBELLUM, Tissue.BRAIN_FLUID): 1394,
+}
+
+
+@pytest.mark.parametrize("tissues", REFERENCE_MAN_ML)
+def test_the_body_as_it_is_drawn_has_the_reference_man_s_organs(
+    man: Body, tissues: tuple[Tissue, ...]
+) -> None:
+    assert 0.65 < man.ml(*tissues) / REFERENCE_MAN_ML[tissues] < 1.35
+
+
 def test_every_tissue_is_there_and_each_sex_has_its_own(woman: Body, man: Body) -> None:
     for body, missing in ((woman, MEN_S), (man, WOMEN_S)):
         present = {Tissue(int(value)) for value in np.unique(body.canvas.tissue)}

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from petlesion.simulation.body import draw_body_map, draw_patient
 from petlesion.simulation.field import FieldOfView, place_field
@@ -18,13 +17,19 @@ def test_the_block_is_put_where_it_was_taken_from() -> None:
     np.testing.assert_allclose(volume.affine @ (2, 1, 0, 1), (block_x[0], block_y[0], block_z[0], 1))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_scans_reach_from_the_head_to_the_thighs(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    patient = draw_patient(rng)
-    body = draw_body_map(patient, rng)
-    field = place_field(patient, body, (4.0, 4.0, 4.0), 814.56, None, rng)
-    assert field.shape[1:] == (204, 204)
-    heights = body.reference_z(field.axes()[2])
-    assert heights[-1] > 650
-    assert heights[0] < 160
+def test_most_scans_reach_from_the_head_to_the_thighs() -> None:
+    lowest, highest = [], []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        patient = draw_patient(rng)
+        body = draw_body_map(patient, rng)
+        field = place_field(patient, body, (4.0, 4.0, 4.0), 814.56, None, rng)
+        assert field.shape[1:] == (204, 204)
+        heights = body.reference_z(field.axes()[2])
+        lowest.append(heights[0])
+        highest.append(heights[-1])
+    # The hip joints stand at 0, the brain begins at 724.
+    assert np.mean(np.array(lowest) < 0) > 0.8
+    assert np.mean(np.array(highest) > 724) > 0.9
+    # The others end within the pelvis and the neck.
+    assert max(lowest) < 200 and min(highest) > 650

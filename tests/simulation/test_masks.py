@@ -7,7 +7,17 @@ from petlesion.errors import StudyError, UsageError, ValueRangeError
 from petlesion.io.nifti import write_volume
 from petlesion.simulation import SimulationSettings
 from petlesion.simulation.body import Tissue
-from petlesion.simulation.masks import BLADDER, HEART, KIDNEYS, LIVER, LUNGS, SPLEEN, find_masks
+from petlesion.simulation.masks import (
+    BLADDER,
+    HEART,
+    KIDNEYS,
+    LIVER,
+    LUNGS,
+    PROSTATE,
+    SPLEEN,
+    masks_digest,
+    read_masks,
+)
 from petlesion.simulation.study import Simulation, simulate_in_full
 from petlesion.volume import Volume
 
@@ -53,9 +63,46 @@ def test_masked_organs_take_the_place_of_the_body_s_own(masks: tuple[Path, Volum
     assert simulation.patient.female
 
 
-def test_each_study_takes_the_next_file(masks: tuple[Path, Volume]) -> None:
-    folder, _ = masks
-    assert [path.name for path in find_masks(folder)] == ["a.nii.gz"]
+def test_each_study_takes_the_next_file(tmp_path: Path, masks: tuple[Path, Volume]) -> None:
+    _, volume = masks
+    of_a_man = volume.array.copy()
+    of_a_man[10:20, 45:55, 45:55] = PROSTATE
+    write_volume(tmp_path / "b.nii.gz", volume.with_array(of_a_man))
+    write_volume(tmp_path / "a.nii.gz", volume)
+    settings = SimulationSettings((12.0,) * 3, slices=8, organs=tmp_path)
+    assert [simulate_in_full(seed, settings).patient.sex for seed in (4, 5, 6)] == [
+        "female",
+        "male",
+        "female",
+    ]
+
+
+def test_a_digest_tells_which_masks_studies_take(tmp_path: Path) -> None:
+    for name, content in (("a.nii", b"one"), ("b.nii", b"other")):
+        (tmp_path / name).write_bytes(content)
+    before = masks_digest(tmp_path)
+    (tmp_path / "notes.txt").write_text("no mask")
+    assert masks_digest(tmp_path) == before
+    (tmp_path / "a.nii").rename(tmp_path / "c.nii")
+    assert masks_digest(tmp_path) != before
+
+
+@pytest.mark.parametrize("bad", [5.4, np.nan, np.inf, -1.0, 11.0])
+def test_values_that_are_no_labels_are_refused(
+    tmp_path: Path, masks: tuple[Path, Volume], bad: float
+) -> None:
+    _, volume = masks
+    array = volume.array.astype(np.float32)
+    array[0, 0, 0] = bad
+    write_volume(tmp_path / "a.nii.gz", volume.with_array(array))
+    with pytest.raises(ValueRangeError, match=r"a\.nii\.gz: holds values other than the labels 0 to 10"):
+        read_masks(tmp_path / "a.nii.gz")
+
+
+def test_labels_may_be_stored_as_floating_point(tmp_path: Path, masks: tuple[Path, Volume]) -> None:
+    _, volume = masks
+    write_volume(tmp_path / "a.nii.gz", volume.with_array(volume.array.astype(np.float32)))
+    np.testing.assert_array_equal(read_masks(tmp_path / "a.nii.gz").volume.array, volume.array)
 
 
 def test_masks_that_cannot_be(tmp_path: Path, masks: tuple[Path, Volume]) -> None:

@@ -20,9 +20,26 @@ def phantom_in(canvas: Canvas, seed: int = 0) -> Phantom:
     return draw_phantom(canvas, np.random.default_rng(seed), contrast=False)
 
 
-def test_every_site_has_room(canvas: Canvas) -> None:
+def host_in(phantom: Phantom, truth: np.ndarray, seed: int) -> _Host:
+    free = ~one_of(phantom.canvas.tissue, _GAS)
+    return _Host(phantom, truth, free, draw_scanner(np.random.default_rng(0)), np.random.default_rng(seed))
+
+
+def test_every_site_is_one_of_a_disease() -> None:
     used = {site for disease in DISEASES.values() for site in (*disease.largest, *disease.others)}
     assert used == set(SITES)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_every_site_has_room(woman: Body, man: Body, site: str) -> None:
+    for body in (woman, man):
+        phantom = phantom_in(body.canvas)
+        place = host_in(phantom, np.zeros(phantom.suv.shape, bool), 0)._find_room(site)
+        assert place is not None
+        assert Tissue(int(body.canvas.tissue[place])) in SITES[site].tissues
+
+
+def test_lesions_have_the_volumes_that_were_wanted(canvas: Canvas) -> None:
     phantom = phantom_in(canvas)
     scanner = draw_scanner(np.random.default_rng(0))
     burden = Burden((60.0, 9.0, 3.0, 1.0, 0.2), (5.0,) * 5)
@@ -56,9 +73,7 @@ def test_a_body_full_of_lesions_leaves_some_out(canvas: Canvas) -> None:
 def planted(phantom: Phantom, site: str, volume_ml: float, seed: int, *, necrotic: bool) -> np.ndarray:
     """Where one lesion grew at a site."""
     truth = np.zeros(phantom.suv.shape, bool)
-    free = ~one_of(phantom.canvas.tissue, _GAS)
-    host = _Host(phantom, truth, free, draw_scanner(np.random.default_rng(0)), np.random.default_rng(seed))
-    host.plant({site: 1.0}, volume_ml, 8.0, necrotic=necrotic)
+    host_in(phantom, truth, seed).plant({site: 1.0}, volume_ml, 8.0, necrotic=necrotic)
     return truth
 
 

@@ -38,9 +38,10 @@ def weight_types(path: Path) -> set[int]:
 )
 def test_a_bundle_gives_torchs_probabilities(recipe: Recipe, tmp_path: Path, phantom: Study) -> None:
     folder = write_model_folder(tmp_path / "model", recipe)
-    bundle = export_model(ExportRequest([folder]), tmp_path / "bundle")
+    bundle = export_model(ExportRequest([folder], recipe.folds), tmp_path / "bundle")
     assert list(bundle.members[0].networks) == sorted(recipe.folds)
-    expected = predict(phantom, load_model(folder, precision="float32"), FULL).probability.array
+    model = load_model(folder, recipe.folds, precision="float32")
+    expected = predict(phantom, model, FULL).probability.array
     found = predict(phantom, load_model(bundle.path, precision="float32"), FULL).probability.array
     assert np.abs(found - expected).max() <= 1e-3
 

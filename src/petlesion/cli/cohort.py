@@ -119,7 +119,7 @@ def simulate(
     dicom: bool = typer.Option(
         False,
         "--dicom",
-        help="Write a folder of DICOM series for each study, one after the other, instead of a cohort.",
+        help="Write a folder of DICOM series for each study instead of a cohort.",
     ),
     name: str | None = _NAME,
     workers: int = _WORKERS,
@@ -127,6 +127,7 @@ def simulate(
     """Make a cohort of simulated whole-body studies. Started again, it adds what is missing."""
     from petlesion.cohort.layout import create_cohort
     from petlesion.cohort.sources import Entry
+    from petlesion.io.atomic import check_place
     from petlesion.simulation import SimulationSettings
     from petlesion.simulation import simulate as simulate_study
     from petlesion.simulation.study import AUTOPET_SPACING_MM, study_name, study_seed
@@ -135,13 +136,20 @@ def simulate(
         raise UsageError("--name names a cohort, and --dicom writes none; leave one of them out")
     settings = SimulationSettings((spacing,) * 3 if spacing else AUTOPET_SPACING_MM, organs=organs)
     seeds = {study_name(own): own for own in (study_seed(seed, number) for number in range(count))}
+    check_place(output)
     if dicom:
-        _write_dicom(output, seeds, settings)
+        whole = _whole_studies(output)
+        _keep_record(output, seed, settings, whole)
+        missing = {study: own for study, own in seeds.items() if study not in whole}
+        _write_dicom(output, missing, settings, workers)
+        say(f"{output}: {len(seeds)} studies; next: petlesion segment {output}")
         return
+    cohort = create_cohort(output, name)
+    _keep_record(output, seed, settings, [case.case_id for case in cohort.cases])
     entries = [
         Entry(case, case, partial(simulate_study, own, settings), "simulated") for case, own in seeds.items()
     ]
-    _add_entries("simulating", create_cohort(output, name), entries, workers)
+    _add_entries("simulating", cohort, entries, workers)
 
 
 def _add_entries(what: str, cohort: Cohort, entries: list[Entry], workers: int) -> None:
@@ -162,12 +170,24 @@ def _add_entries(what: str, cohort: Cohort, entries: list[Entry], workers: int) 
     say(f"{folder}: {cohort.name} with {cases} cases; next: petlesion cohort split {folder}")
 
 
-def _write_dicom(output: Path, seeds: dict[str, int], settings: SimulationSettings) -> None:
-    from petlesion.simulation.dicom import write_dicom
-    from petlesion.simulation.study import simulate_in_full
+def _keep_record(folder: Path, seed: int, settings: SimulationSettings, there: list[str]) -> None:
+    """Refuse settings other than those of the seed's studies among those that are there."""
+    from petlesion.cohort.simulated import keep_record
+    from petlesion.simulation.study import is_of_cohort
 
-    def write(name: str) -> None:
-        write_dicom(output / name, simulate_in_full(seeds[name], settings))
+    keep_record(folder, seed, settings.as_json(), begun=any(is_of_cohort(name, seed) for name in there))
 
-    run_batch("simulating", [(name, name) for name in seeds if not (output / name).is_dir()], write)
-    say(f"{output}: {len(seeds)} studies; next: petlesion segment {output}")
+
+def _whole_studies(folder: Path) -> list[str]:
+    """The names of the DICOM studies that were simulated into a folder before."""
+    from petlesion.simulation.dicom import is_whole
+
+    return [path.name for path in folder.glob("*") if is_whole(path)]
+
+
+def _write_dicom(output: Path, seeds: dict[str, int], settings: SimulationSettings, workers: int) -> None:
+    from petlesion.cohort.parallel import in_parallel
+    from petlesion.simulation.dicom import simulate_dicom
+
+    with in_parallel(partial(simulate_dicom, output, settings), seeds, workers) as results:
+        run_batch("simulating", results.items(), lambda result: result())

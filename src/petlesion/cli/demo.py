@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import typer
 
+from petlesion._version import __version__
 from petlesion.cli.console import print_table, progress, say
+from petlesion.errors import UsageError
 
 # A study with seven lesions of 0.1 to 136 mL; no model in the box was trained on it.
 _SEED = 702
+_IMAGES = ("PET.nii.gz", "CT.nii.gz", "SEG.nii.gz")
+_RECORD = "demo.json"
 _MOST_SHOWN = 10
 _MEASURES = {
     "volume_ml": "mL",
@@ -56,23 +62,48 @@ def _run(context: typer.Context, *words: str | Path) -> None:
 
 
 def _simulate(folder: Path) -> None:
-    """Write the study's images, if they are not there."""
+    """Write the study's images, unless they are there; raises UsageError where anything else is."""
     import numpy as np
 
+    from petlesion.io.atomic import atomic_folder, write_text
     from petlesion.io.nifti import write_volume
     from petlesion.simulation import simulate
 
-    names = ("PET", "CT", "SEG")
-    if all((folder / f"{name}.nii.gz").exists() for name in names):
+    if folder.exists():
+        _require_own(folder)
         return
-    with progress("simulating a whole-body study", 1 + len(names)) as advance:
+    with progress("simulating a whole-body study", 1 + len(_IMAGES)) as advance, atomic_folder(folder) as own:
         study = simulate(_SEED)
         advance()
         assert study.ct is not None and study.reference is not None
         truth = study.reference.with_array(study.reference.array.astype(np.uint8))
-        for name, volume in zip(names, (study.pet, study.ct, truth), strict=True):
-            write_volume(folder / f"{name}.nii.gz", volume)
+        for name, volume in zip(_IMAGES, (study.pet, study.ct, truth), strict=True):
+            write_volume(own / name, volume)
             advance()
+        write_text(own / _RECORD, json.dumps(_facts(own), indent=2) + "\n")
+
+
+def _require_own(folder: Path) -> None:
+    """Raise UsageError unless the demonstration of this version wrote the images of a folder."""
+    try:
+        own = json.loads((folder / _RECORD).read_text(encoding="utf-8")) == _facts(folder)
+    except (OSError, ValueError):
+        own = False
+    if not own:
+        raise UsageError(
+            f"{folder}: not the study that petlesion demo {__version__} makes; remove it or give another -o"
+        )
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What makes the images of a folder the demonstration's own."""
+    from petlesion.model.bundle import file_sha256
+
+    return {
+        "petlesion": __version__,
+        "seed": _SEED,
+        "sha256": {name: file_sha256(folder / name) for name in _IMAGES},
+    }
 
 
 def _print_lesions(path: Path) -> None:

@@ -33,7 +33,9 @@ def export(
         ..., metavar="MODEL...", help="Runs or nnU-Net v2 model folders; several make an ensemble."
     ),
     output: Path = typer.Option(..., "-o", "--output", help="Folder of the bundle."),
-    folds: str | None = typer.Option(None, "--folds", help="Folds to take, such as 0,1.  [default: all]"),
+    folds: str | None = typer.Option(
+        None, "--folds", help="Folds to take, such as 0,1.  [default: all that are trained]"
+    ),
     orientation: str | None = typer.Option(
         None, "--orientation", help="How the training images lay, such as RAS.  [default: LPS]"
     ),

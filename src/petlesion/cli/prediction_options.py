@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-FOLDS_OPTION = typer.Option(None, "--folds", help="Folds to use, such as 0,1.  [default: all]")
+FOLDS_OPTION = typer.Option(
+    None, "--folds", help="Folds to use, such as 0,1.  [default: all that are trained]"
+)
 DEVICE_OPTION = typer.Option("auto", "--device", help="auto, cpu, cuda or mps.")
 PRECISION_OPTION = typer.Option("auto", "--precision", help="auto, float32 or bfloat16.")
 TILES_OPTION = typer.Option("body", "--tiles", help="Where the network looks: body or full.")

@@ -6,6 +6,7 @@
       labelsTr/<case>.nii.gz          0 background, 1 lesion
       cases.csv             case_id, patient_id, source, split (train|test), reference_volume_ml
       splits_final.json     nnU-Net's; cross-validation's folds over the training cases
+      simulation.json       what simulated cases were made with, if there are any
 
 All images of a case lie on its PET's grid in LPS orientation. Test cases lie beside the others; stock nnU-Net
 leaves them alone because the mapping in dataset.json does not name them.
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from petlesion.cohort.simulated import RECORD
 from petlesion.errors import CohortError, PetlesionError, StudyError, UsageError, ValueRangeError
 from petlesion.io.atomic import write_text
 from petlesion.io.nifti import is_whole, read_grid, read_mask, read_volume, write_volume
@@ -34,7 +36,7 @@ PET_CHANNEL = 1
 FILE_ENDING = ".nii.gz"
 CASE_COLUMNS = ("case_id", "patient_id", "source", "split", "reference_volume_ml")
 SPLITS = ("train", "test")
-_FOLDERS = {"imagesTr", "labelsTr"}
+_BEFORE_THE_INDEX = {"imagesTr", "labelsTr", RECORD}
 
 _DATASET_NAME = re.compile(r"Dataset\d{3}_[A-Za-z0-9_-]+")
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -171,7 +173,7 @@ def create_cohort(folder: str | Path, name: str | None = None) -> Cohort:
             raise UsageError(f"{folder}: the cohort there is {cohort.name}; choose another folder")
         return cohort
     # A build that was cut off in its first case leaves these, without an index.
-    if folder.exists() and not (folder.is_dir() and _names_in(folder) <= _FOLDERS):
+    if folder.exists() and not (folder.is_dir() and _names_in(folder) <= _BEFORE_THE_INDEX):
         raise UsageError(f"{folder}: there already, and not a cohort; choose an empty or new folder")
     return Cohort(folder, name or default_name(folder), ())
 

@@ -1,16 +1,22 @@
-"""Several studies made into cases at a time, each in a process of its own."""
+"""Several studies made at a time, each in a process of its own."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from petlesion.cohort.check import require_sound
 from petlesion.cohort.layout import Case, Cohort, enter_case, is_complete, write_images
 from petlesion.cohort.sources import Entry
 from petlesion.errors import PetlesionError, StudyError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _STUDIES_WORTH_A_PROCESS = 2
 
@@ -21,7 +27,7 @@ class Outcome:
 
     entry: Entry
     cohort: Cohort
-    problem: PetlesionError | None = None
+    problem: Exception | None = None
 
 
 def add_in_parallel(cohort: Cohort, entries: Sequence[Entry], workers: int) -> Iterator[Outcome]:
@@ -31,24 +37,29 @@ def add_in_parallel(cohort: Cohort, entries: Sequence[Entry], workers: int) -> I
     moment, the next call goes on with what is missing. Entries that are there and complete are left as they
     are.
     """
-    missing = [entry for entry in entries if not is_complete(cohort, entry.case_id)]
-    alone = cohort.with_cases([])
-    with _pool(min(workers, len(missing) // _STUDIES_WORTH_A_PROCESS)) as pool:
-        running = {entry.case_id: pool.submit(_make_case, alone, entry) for entry in missing}
+    missing = {entry.case_id: entry for entry in entries if not is_complete(cohort, entry.case_id)}
+    with in_parallel(partial(_make_case, cohort.with_cases([])), missing, workers) as results:
+        for entry in entries:
+            problem: Exception | None = None
+            if entry.case_id in missing:
+                try:
+                    cohort = enter_case(cohort, results[entry.case_id]())
+                except (PetlesionError, OSError, MemoryError) as error:
+                    problem = error
+            yield Outcome(entry, cohort, problem)
+
+
+@contextmanager
+def in_parallel(
+    work: Callable[[T], R], items: Mapping[str, T], workers: int
+) -> Iterator[dict[str, Callable[[], R]]]:
+    """Have `work` called for each item by name, `workers` at a time; yield what waits for each result.
+
+    What is yielded raises what `work` raised, and StudyError where its process was killed.
+    """
+    with _pool(min(workers, len(items) // _STUDIES_WORTH_A_PROCESS)) as pool:
         try:
-            for entry in entries:
-                problem: PetlesionError | None = None
-                if entry.case_id in running:
-                    try:
-                        cohort = enter_case(cohort, running[entry.case_id].result())
-                    except PetlesionError as error:
-                        problem = error
-                    except BrokenExecutor:
-                        problem = StudyError(
-                            f"{entry.case_id}: a worker was killed, most likely for want of memory; give "
-                            "fewer --workers"
-                        )
-                yield Outcome(entry, cohort, problem)
+            yield {name: partial(_result, name, pool.submit(work, item)) for name, item in items.items()}
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -63,6 +74,15 @@ def add_all(
         cohort = outcome.cohort
         advance()
     return cohort
+
+
+def _result(name: str, future: Future[R]) -> R:
+    try:
+        return future.result()
+    except BrokenExecutor:
+        raise StudyError(
+            f"{name}: a worker was killed, most likely for want of memory; give fewer --workers"
+        ) from None
 
 
 def _pool(workers: int) -> Executor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from scipy.special import expit
 
 from petlesion.errors import MissingExtraError, ModelError, StudyError, UsageError
-from petlesion.inference.backends.openvino import OpenVinoNetwork, check_precision, choose_precision
+from petlesion.inference.backends.openvino import check_precision, choose_precision, open_network
 from petlesion.inference.body import body_mask
 from petlesion.inference.preprocessing import (
     NetworkInput,
@@ -128,13 +129,12 @@ class PredictionSettings:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Probability of a lesion (float32, 0 to 1) on the PET's grid and in its axes, and each member's.
+    """Probability of a lesion (float32, 0 to 1) on the PET's grid and in its axes.
 
     `uncertainty` is None unless it was asked for.
     """
 
     probability: Volume
-    members: tuple[Volume, ...]
     uncertainty: Uncertainty | None = None
 
 
@@ -153,6 +153,7 @@ class PreparedMember:
 class PreparedStudy:
     """A study ready for a model's networks; what `prepare_study` hands to `predict_prepared`."""
 
+    name: str
     grid: Grid
     members: tuple[PreparedMember, ...]
     settings: PredictionSettings
@@ -169,8 +170,9 @@ def load_model(
 ) -> Model:
     """Load a bundle, or a run or any nnU-Net v2 model folder (which needs torch).
 
-    A bundle runs on the processor by OpenVINO. `folds`: names such as "0"; None takes all. `threads`: of
-    the processor, for bundles alone; None takes all. `orientation` as in `plan_from_nnunet`, for model
+    A bundle runs on the processor by OpenVINO. `folds`: names such as "0"; None takes all of a bundle, and
+    of a model folder those that `open_model_folder` takes. `threads`: of the processor, for bundles alone;
+    None takes all. `orientation` as in `plan_from_nnunet`, for model
     folders alone. Raises ModelError for what is neither, MissingExtraError where torch is needed and absent,
     UsageError.
     """
@@ -188,7 +190,8 @@ def load_model(
             raise UsageError(f"{path} runs on torch, whose own settings tell the threads; leave them out")
         return _load_model_folder(path, folds, device, precision, orientation)
     raise ModelError(
-        f"{path} is neither a bundle ({BUNDLE_FILE}) nor an nnU-Net v2 model folder (plans.json)"
+        f"{path} is neither a bundle ({BUNDLE_FILE}) nor an nnU-Net v2 model folder (plans.json); "
+        "give the folder that petlesion model export or a training wrote"
     )
 
 
@@ -218,7 +221,7 @@ def prepare_study(study: Study, model: Model, settings: PredictionSettings) -> P
     members = tuple(
         _prepare_member(inputs[member.plan.preprocessing], member, settings, body) for member in model.members
     )
-    return PreparedStudy(study.pet.grid, members, settings)
+    return PreparedStudy(study.name, study.pet.grid, members, settings)
 
 
 def predict_prepared(
@@ -227,7 +230,10 @@ def predict_prepared(
     *,
     with_uncertainty: bool = False,
 ) -> Prediction:
-    """The part of `predict` that runs the networks and takes their answer back to the study's grid."""
+    """The part of `predict` that runs the networks and takes their answer back to the study's grid.
+
+    Raises ModelError where a network cannot be run or gives what is no number, MemoryError.
+    """
     total = sum(_count_tiles(part, each_mirroring=with_uncertainty) for part in prepared.members)
     tiles_done = 0
 
@@ -237,12 +243,12 @@ def predict_prepared(
         on_tile(tiles_done, total)
 
     sums = PassSums(prepared.grid) if with_uncertainty else None
-    members = tuple(_predict_member(prepared, part, sums, count_tile) for part in prepared.members)
-    return Prediction(
-        _mean(members, [part.member.weight for part in prepared.members]),
-        members,
-        sums.uncertainty() if sums else None,
-    )
+    members = [partial(_predict_member, prepared, part, sums, count_tile) for part in prepared.members]
+    try:
+        probability = _mean(members, [part.member.weight for part in prepared.members])
+    except ModelError as error:
+        raise ModelError(f"study {prepared.name}: {error}") from None
+    return Prediction(probability, uncertainty=sums.uncertainty() if sums else None)
 
 
 def lesion_probability(logits: Float, lesion_channel: int) -> Float:
@@ -268,7 +274,9 @@ def _load_bundle(
         missing = [fold for fold in wanted if fold not in member.networks]
         if missing:
             raise ModelError(f"{path} has no fold {missing[0]}; there are {', '.join(member.networks)}")
-        networks = {fold: OpenVinoNetwork(path / member.networks[fold], chosen, threads) for fold in wanted}
+        networks = {
+            fold: open_network(path / member.networks[fold], member.plan, chosen, threads) for fold in wanted
+        }
         known = {fold: cases[member.networks[fold]] for fold in wanted if member.networks[fold] in cases}
         members.append(Member(member.plan, networks, known, member.weight))
     return Model(
@@ -342,15 +350,15 @@ def _predict_member(
     networks = list(part.member.networks.values())
     apart = prepared.settings.fold_average == "probabilities"
     groups = [[network] for network in networks] if apart else [networks]
-    plan, grid = part.member.plan, prepared.grid
-    probabilities = []
-    for group in groups:
+
+    def predict_group(group: Sequence[Network]) -> Volume:
         if sums is None:
             logits = _logits(part, part.window, group, on_tile)
         else:
             logits = _mean_of_passes(prepared, part, group, sums, on_tile)
-        probabilities.append(_as_probability(logits, plan, grid))
-    return _mean(probabilities)
+        return _as_probability(logits, part.member.plan, prepared.grid)
+
+    return _mean([partial(predict_group, group) for group in groups], [1.0] * len(groups))
 
 
 def _mean_of_passes(
@@ -405,12 +413,16 @@ def mirror_axes(plan: Plan, mirror: bool | None) -> tuple[int, ...]:
     return (plan.mirror_axes or (0, 1, 2)) if mirror else ()
 
 
-def _mean(volumes: Sequence[Volume], weights: Sequence[float] | None = None) -> Volume:
-    if len(volumes) == 1:
-        return volumes[0]
-    shares = [np.float32(weight) for weight in weights or [1.0] * len(volumes)]
-    mean = volumes[0].array * shares[0]
-    for volume, share in zip(volumes[1:], shares[1:], strict=True):
-        mean += volume.array * share
-    mean /= sum(shares)
-    return volumes[0].with_array(mean)
+def _mean(volumes: Sequence[Callable[[], Volume]], weights: Sequence[float]) -> Volume:
+    """Weighted mean of volumes that are computed one after the other, of which only the sum is kept."""
+    first, *others = volumes
+    if not others:
+        return first()
+    shares = [np.float32(weight) for weight in weights]
+    mean = first()
+    mean = mean.with_array(mean.array * shares[0])
+    total = mean.array
+    for compute, share in zip(others, shares[1:], strict=True):
+        total += compute().array * share
+    total /= sum(shares)
+    return mean

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from petlesion.errors import ModelError
-from petlesion.inference.backends.openvino import OpenVinoNetwork, computes_bfloat16
+from petlesion.inference.backends.openvino import computes_bfloat16, open_network
 from petlesion.inference.predict import lesion_probability
 from petlesion.inference.preprocessing import prepare
 from petlesion.inference.resampling import Float
@@ -52,7 +52,7 @@ def verify_bundle(bundle: Bundle) -> list[NetworkCheck]:
 
 
 def _check(plan: Plan, path: Path, expected: Float) -> NetworkCheck:
-    exact = probe_probability(OpenVinoNetwork(path, "float32"), plan)
+    exact = probe_probability(open_network(path, plan, "float32"), plan)
     sample = probe_sample(exact)
     if sample.shape != expected.shape:
         raise ModelError(f"{path} was exported by another version of petlesion; export it again")
@@ -64,7 +64,7 @@ def _check(plan: Plan, path: Path, expected: Float) -> NetworkCheck:
         )
     if not computes_bfloat16():
         return NetworkCheck(path.name, difference, None, None)
-    short = probe_probability(OpenVinoNetwork(path, "bfloat16"), plan)
+    short = probe_probability(open_network(path, plan, "bfloat16"), plan)
     return NetworkCheck(
         network=path.name,
         float32_difference=difference,

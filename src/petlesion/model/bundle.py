@@ -92,7 +92,9 @@ class Bundle:
             card = ModelCard(**data["card"])
             sha256 = {str(name): str(digest) for name, digest in data["sha256"].items()}
             named = {name for member in members for name in member.networks.values()}
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except ModelError as error:
+            raise ModelError(f"{path / BUNDLE_FILE}: {error}") from None
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ModelError(
                 f"{path / BUNDLE_FILE} lacks or garbles {error}; export the model again"
             ) from None
@@ -178,7 +180,7 @@ def _read_checked(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
         data = json.loads(content)
         version, own = data["format_version"], str(data[_OWN_SHA256])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ModelError(f"{path} is missing or no bundle's; take the bundle from its source again") from None
     if version != FORMAT_VERSION:
         raise ModelError(

@@ -6,6 +6,7 @@ Arrays are indexed [z, y, x] in the orientation of training, then transposed by 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,6 +28,7 @@ _SCHEMES = (
 _RESAMPLING = "resample_data_or_seg_to_shape"
 _REORIENTING_READER = "NibabelIOWithReorient"
 _ORIENTATION_AXES = {"L": "x", "R": "x", "P": "y", "A": "y", "S": "z", "I": "z"}
+_HIGHEST_ORDER = 5  # of SciPy's splines
 _LESION_NAMES = ("lesion", "lesions", "tumor", "tumour", "gtv")
 
 
@@ -44,6 +46,19 @@ class Normalization:
     lower: float = 0.0
     upper: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.scheme not in _SCHEMES:
+            raise ModelError(
+                f"the model's normalisation {self.scheme!r} is not one of {', '.join(_SCHEMES)}; "
+                "take a model with one of these"
+            )
+        statistics = (self.mean, self.std, self.lower, self.upper)
+        if not all(map(math.isfinite, statistics)) or self.lower > self.upper:
+            raise ModelError(
+                f"the model's normalisation has statistics that cannot be, {statistics}; "
+                "take the model from its source again"
+            )
+
 
 @dataclass(frozen=True)
 class Interpolation:
@@ -55,6 +70,19 @@ class Interpolation:
     order: int
     order_across: int = 0
     separate_slices: bool | None = None
+
+    def __post_init__(self) -> None:
+        orders = (self.order, self.order_across)
+        if not all(isinstance(order, int) and 0 <= order <= _HIGHEST_ORDER for order in orders):
+            raise ModelError(
+                f"the model resamples by splines of order {self.order!r} and {self.order_across!r}, "
+                f"but there are only 0 to {_HIGHEST_ORDER}; take the model from its source again"
+            )
+        if self.separate_slices not in (None, True, False):
+            raise ModelError(
+                f"the model's rule for thick slices, {self.separate_slices!r}, is not true, false or null; "
+                "take the model from its source again"
+            )
 
 
 @dataclass(frozen=True)
@@ -83,10 +111,36 @@ class Plan:
         axes = sorted(_ORIENTATION_AXES.get(letter, "?") for letter in self.orientation)
         if axes != sorted(set(_ORIENTATION_AXES.values())):
             raise ModelError(f"{self.orientation!r} is no orientation of a model's images; give such as LPS")
+        if sorted(self.channels) not in ([CT], [PET], [CT, PET]):
+            raise ModelError(
+                f"the model's channels are {list(self.channels)}, but only CT and PET, each once, "
+                "can be given to it; export it again"
+            )
         if len(self.channels) != len(self.normalization):
             raise ModelError("the model's plan does not say how to normalise each channel; export it again")
-        if sorted(self.transpose) != [0, 1, 2] or min(self.patch_size) < 1 or min(self.spacing_mm) <= 0:
-            raise ModelError("the model's plan has a patch, spacing or order of axes that cannot be")
+        if sorted(self.labels.values()) != list(range(max(len(self.labels), 2))):
+            raise ModelError(
+                f"the model's labels {dict(self.labels)} are not numbered 0, 1 and so on; "
+                "take the model from its source again"
+            )
+        self._check_axes()
+
+    def _check_axes(self) -> None:
+        possible = (
+            sorted(self.transpose) == [0, 1, 2]
+            and min(self.patch_size) >= 1
+            and all(0 < spacing < math.inf for spacing in self.spacing_mm)
+        )
+        if not possible:
+            raise ModelError(
+                f"the model's patch {self.patch_size}, spacing {self.spacing_mm} or order of axes "
+                f"{self.transpose} cannot be; take the model from its source again"
+            )
+        if len(set(self.mirror_axes) & {0, 1, 2}) < len(self.mirror_axes):
+            raise ModelError(
+                f"the model mirrors along the axes {self.mirror_axes}, but there are only 0, 1 and 2, "
+                "each once; take the model from its source again"
+            )
 
     @property
     def lesion_channel(self) -> int:
@@ -134,7 +188,7 @@ def plan_from_json(data: Json) -> Plan:
             image_interpolation=Interpolation(**data["image_interpolation"]),
             logit_interpolation=Interpolation(**data["logit_interpolation"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(f"the model's plan is not in order ({error}); export the model again") from None
 
 
@@ -165,7 +219,7 @@ def plan_from_nnunet(
             image_interpolation=_interpolation(settings, "data"),
             logit_interpolation=_interpolation(settings, "probabilities"),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(
             f"plans.json or dataset.json of the model lacks or garbles {error}; "
             "take them from the folder that nnU-Net trained into"
@@ -238,8 +292,6 @@ def _normalizations(plans: Json, settings: Json) -> tuple[Normalization, ...]:
     result = []
     schemes = zip(settings["normalization_schemes"], settings["use_mask_for_norm"], strict=True)
     for index, (scheme, within_mask) in enumerate(schemes):
-        if scheme not in _SCHEMES:
-            raise ModelError(f"the model's normalisation {scheme!r} is not one of {', '.join(_SCHEMES)}")
         result.append(_normalization(scheme, bool(within_mask), statistics.get(str(index), {})))
     return tuple(result)
 
@@ -260,7 +312,10 @@ def _normalization(scheme: str, within_mask: bool, statistics: Json) -> Normaliz
 def _interpolation(settings: Json, what: str) -> Interpolation:
     function = settings.get(f"resampling_fn_{what}", _RESAMPLING)
     if function != _RESAMPLING:
-        raise ModelError(f"the model resamples by {function!r}; only {_RESAMPLING!r} is supported")
+        raise ModelError(
+            f"the model resamples by {function!r}, but only {_RESAMPLING!r} is known here; "
+            "take a model that was planned with it"
+        )
     keywords = settings.get(f"resampling_fn_{what}_kwargs", {})
     return Interpolation(
         order=int(keywords.get("order", 3 if what == "data" else 1)),

@@ -10,16 +10,19 @@ from pathlib import Path
 
 import highdicom
 import numpy as np
+import pydicom
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage
 from pydicom.valuerep import DSfloat
 
 from petlesion._version import __version__
+from petlesion.errors import UsageError
 from petlesion.io.atomic import atomic_folder
 from petlesion.simulation.body import Patient
-from petlesion.simulation.study import Simulation
+from petlesion.simulation.study import Simulation, SimulationSettings, simulate_in_full, study_name
 from petlesion.volume import Array, Volume
 
 MANUFACTURER = "petlesion simulator"
@@ -27,6 +30,29 @@ F18_HALF_LIFE_S = 6586.2
 _DOSE_BQ_PER_KG = 3.5e6
 _INJECTED, _SCANNED, _WAIT_S = "100000.000", "110000.000", 3600.0
 _DATE = "20230101"
+_SEG_FILE = Path("SEG", "lesions.dcm")
+
+
+def simulate_dicom(output: Path, settings: SimulationSettings, seed: int) -> None:
+    """Simulate a study and write it as `write_dicom` does, into a folder of its name in `output`.
+
+    Raises UsageError where there is anything already.
+    """
+    folder = output / study_name(seed)
+    if folder.exists():
+        raise UsageError(f"{folder}: there already; take it away to have the study made anew")
+    write_dicom(folder, simulate_in_full(seed, settings))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds all that `write_dicom` writes: every slice of PT and CT, and the SEG."""
+    try:
+        first = pydicom.dcmread(folder / "PT" / _slice_file(1), specific_tags=["NumberOfSlices"])
+        numbers = range(1, int(first.NumberOfSlices) + 1)
+    except (OSError, InvalidDicomError, AttributeError):
+        return False
+    slices = (folder / series / _slice_file(number) for series in ("PT", "CT") for number in numbers)
+    return (folder / _SEG_FILE).is_file() and all(path.is_file() for path in slices)
 
 
 def write_dicom(folder: Path, simulation: Simulation) -> None:
@@ -40,15 +66,20 @@ def write_dicom(folder: Path, simulation: Simulation) -> None:
     series = _Series(study.name, simulation.patient)
     with atomic_folder(folder) as temporary:
         pet = [
-            _save(temporary / "PT" / f"{number:04d}.dcm", header)
+            _save(temporary / "PT" / _slice_file(number), header)
             for number, header in enumerate(_pet_slices(series, study.pet), start=1)
         ]
-        for number, header in enumerate(_ct_slices(series, study.ct), start=1):
-            _save(temporary / "CT" / f"{number:04d}.dcm", header)
-        (temporary / "SEG").mkdir()
+        slices = _ct_slices(series, study.ct, contrast=simulation.scanner.contrast)
+        for number, header in enumerate(slices, start=1):
+            _save(temporary / "CT" / _slice_file(number), header)
         segmentation = _segmentation(series, study.reference, pet)
         _stamp(segmentation, series)
-        segmentation.save_as(temporary / "SEG" / "lesions.dcm")
+        (temporary / _SEG_FILE).parent.mkdir()
+        segmentation.save_as(temporary / _SEG_FILE)
+
+
+def _slice_file(number: int) -> str:
+    return f"{number:04d}.dcm"
 
 
 @dataclass(frozen=True)
@@ -140,7 +171,7 @@ def _code(value: str, meaning: str) -> Dataset:
     return code
 
 
-def _ct_slices(series: _Series, ct: Volume) -> list[Dataset]:
+def _ct_slices(series: _Series, ct: Volume, *, contrast: bool) -> list[Dataset]:
     slices = []
     for number, plane in enumerate(ct.array, start=1):
         header = series.header("CT", number)
@@ -148,6 +179,9 @@ def _ct_slices(series: _Series, ct: Volume) -> list[Dataset]:
         header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         header.PatientPosition = "HFS"
         header.KVP, header.AcquisitionNumber = DSfloat(120.0), 1
+        if contrast:
+            header.ContrastBolusAgent, header.ContrastBolusIngredient = "simulated", "IODINE"
+            header.ContrastBolusRoute = "intravenous"
         _place(header, ct, number)
         _store(header, np.round(plane), signed=True, slope=1.0)
         slices.append(header)
@@ -201,6 +235,8 @@ def _segmentation(series: _Series, truth: Volume, pet: Sequence[Dataset]) -> hig
         segmented_property_type=codes.SCT.Neoplasm,
         algorithm_type=SegmentAlgorithmTypeValues.MANUAL,
     )
+    # highdicom would measure the distance between slices, and write some with too many digits.
+    pet[0].SpacingBetweenSlices = pet[0].SliceThickness
     return highdicom.seg.Segmentation(
         source_images=pet,
         pixel_array=truth.array.astype(np.uint8),

@@ -6,6 +6,7 @@ A mask holds 1 spleen, 2 kidneys, 3 liver, 4 bladder, 5 lungs, 6 brain, 7 heart,
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from petlesion.errors import InputError, StudyError, UsageError, ValueRangeError
 from petlesion.io.nifti import is_image, read_volume
 from petlesion.simulation.body import BodyMap, Canvas, Patient, Profile, Tissue, one_of
 from petlesion.simulation.shapes import Ellipsoid
-from petlesion.volume import Volume
+from petlesion.volume import Array, Volume
 
 SPLEEN, KIDNEYS, LIVER, BLADDER, LUNGS, BRAIN, HEART, STOMACH, PROSTATE, GLANDS = range(1, 11)
 _LEAST_ML = 3.0
@@ -88,15 +89,31 @@ def find_masks(folder: Path) -> list[Path]:
     return paths
 
 
+def masks_digest(folder: Path) -> str:
+    """The sha256 of a folder's mask files in the order in which studies take them."""
+    sha256 = hashlib.sha256()
+    for path in find_masks(folder):
+        sha256.update(hashlib.sha256(path.read_bytes()).digest())
+    return sha256.hexdigest()
+
+
 def read_masks(path: Path) -> OrganMasks:
-    """Read a study's organ masks. Raises ValueRangeError for unknown labels."""
+    """Read a study's organ masks. Raises ValueRangeError for values that are no label."""
     volume = read_volume(path).reoriented()
-    if volume.array.min() < 0 or volume.array.max() > GLANDS:
-        raise ValueRangeError(f"{path}: holds labels beyond 0 to {GLANDS}; give organ masks as documented")
+    if not _are_labels(volume.array):
+        raise ValueRangeError(
+            f"{path}: holds values other than the labels 0 to {GLANDS}; give organ masks as documented"
+        )
     off_axis = volume.affine[:3, :3] - np.diag(np.diag(volume.affine)[:3])
     if np.abs(off_axis).max() > 1e-3:
         raise InputError(f"{path}: its axes are not the patient's; resample the masks to LPS first")
     return OrganMasks(volume.with_array(volume.array.astype(np.uint8)))
+
+
+def _are_labels(values: Array) -> bool:
+    # No comparison holds for what is not a number.
+    within = bool(values.min() >= 0 and values.max() <= GLANDS)
+    return within and bool((values == np.rint(values)).all())
 
 
 def fit_patient(masks: OrganMasks, patient: Patient) -> Patient:

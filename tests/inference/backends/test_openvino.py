@@ -1,7 +1,10 @@
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +16,13 @@ from petlesion.inference.backends.openvino import (
     OpenVinoNetwork,
     choose_precision,
     computes_bfloat16,
+    open_network,
     processor_capabilities,
 )
 from petlesion.inference.backends.torch import LogitDifference, open_model_folder
 from petlesion.inference.predict import PredictionSettings, load_model, predict
-from petlesion.model.bundle import Bundle
+from petlesion.inference.verify import verify_bundle
+from petlesion.model.bundle import Bundle, write_bundle_file
 from petlesion.training.export import ExportRequest, export_model
 from petlesion.volume import Study
 from tests.inference.nnunet import Recipe, write_model_folder
@@ -115,6 +120,34 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no network")
     with pytest.raises(ModelError, match="cannot be run as a network"):
         OpenVinoNetwork(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"patch_size": (32, 32, 16)},
+        {"labels": {"background": 0, "organ": 1, "lesion": 2}},
+    ],
+)
+def test_a_network_that_does_not_fit_its_plan_is_refused(
+    changes: dict[str, Any], bundle: Bundle, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    (member,) = bundle.members
+    write_bundle_file(path, (replace(member, plan=replace(member.plan, **changes)),), bundle.card)
+    message = r"member_0_fold_0\.onnx takes and gives arrays of .*; export the model again"
+    with pytest.raises(ModelError, match=message):
+        load_model(path)
+    with pytest.raises(ModelError, match=message):
+        verify_bundle(Bundle.open(path))
+
+
+def test_what_openvino_cannot_run_is_a_model_error(bundle: Bundle, network_path: Path, patch: Any) -> None:
+    network = open_network(network_path, bundle.members[0].plan, "float32")
+    expected = network(patch)
+    with pytest.raises(ModelError, match=r"member_0_fold_0\.onnx cannot be run on this input .*; free some"):
+        network(patch[:, :, :16])
+    np.testing.assert_array_equal(network(patch), expected)
 
 
 def test_a_bundle_predicts_without_torch(bundle: Bundle) -> None:

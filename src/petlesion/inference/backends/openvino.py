@@ -13,6 +13,7 @@ from openvino import opset13 as ops
 
 from petlesion.errors import ModelError, UsageError
 from petlesion.inference.resampling import Float
+from petlesion.model.plan import Plan
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -27,6 +28,7 @@ class OpenVinoNetwork:
     """
 
     def __init__(self, path: Path, precision: str = "auto", threads: int | None = None) -> None:
+        self._path = path
         core = _core()
         chosen = choose_precision(precision)
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[chosen], "NUM_STREAMS": "1"}
@@ -38,14 +40,37 @@ class OpenVinoNetwork:
                 _sum_in_blocks(model)
             self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
             raise ModelError(
-                f"{path} cannot be run as a network ({reason}); export the model again"
+                f"{path} cannot be run as a network ({_reason(error)}); export the model again"
             ) from None
         self._request: Any = None
 
+    def check_fit(self, plan: Plan) -> None:
+        """Raise ModelError unless the network takes the plan's patches and answers for its labels."""
+        channels = (len(plan.channels), len(plan.labels) - 1)
+        expected = [openvino.PartialShape([1, count, *plan.patch_size]) for count in channels]
+        found = [port.partial_shape for port in (*self._compiled.inputs, *self._compiled.outputs)]
+        if not (len(found) == 2 and all(map(openvino.PartialShape.compatible, found, expected))):
+            raise ModelError(
+                f"{self._path} takes and gives arrays of {', '.join(map(str, found))}, but its plan says "
+                f"{', '.join(map(str, expected))}; export the model again"
+            )
+
     def __call__(self, patches: Float) -> Float:
-        """[1, channel, z, y, x] -> logits against the background's, [1, label - 1, z, y, x]."""
+        """[1, channel, z, y, x] -> logits against the background's, [1, label - 1, z, y, x].
+
+        Raises ModelError where OpenVINO cannot go on.
+        """
+        try:
+            return self._infer(patches)
+        except RuntimeError as error:
+            self._request = None
+            raise ModelError(
+                f"{self._path} cannot be run on this input ({_reason(error)}); "
+                "free some memory, or check it with petlesion model verify"
+            ) from None
+
+    def _infer(self, patches: Float) -> Float:
         if self._request is None:
             self._request = self._compiled.create_infer_request()
         self._request.start_async({0: patches}, share_inputs=True)
@@ -62,6 +87,13 @@ class OpenVinoNetwork:
         """Give back the memory of the layers' values; the next call takes it again."""
         self._request = None
         self._compiled.release_memory()
+
+
+def open_network(path: Path, plan: Plan, precision: str, threads: int | None = None) -> OpenVinoNetwork:
+    """A bundle's network. Raises ModelError for a file that is none, or one that does not fit its plan."""
+    network = OpenVinoNetwork(path, precision, threads)
+    network.check_fit(plan)
+    return network
 
 
 def choose_precision(precision: str) -> str:
@@ -102,6 +134,11 @@ def _core() -> openvino.Core:
     that go in the order in which they came leave a stack that is no more: the next signal ends the process.
     """
     return openvino.Core()
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line of what OpenVINO says, before which it names its own source files."""
+    return str(error).strip().splitlines()[-1]
 
 
 def _sum_in_blocks(model: openvino.Model) -> None:
