@@ -101,6 +101,7 @@ def test_where_no_body_is_found_all_of_the_images_can_be_searched(
 ) -> None:
     assert phantom.ct is not None
     nothing = phantom.pet.with_array(np.full_like(phantom.pet.array, 0.01))
+    nothing.array[4, 4, 4] = 1.2  # warm enough for a PET in SUV, and too small for a body
     air = phantom.ct.with_array(np.full_like(phantom.ct.array, -1000))
     empty = write_input(tmp_path / "in", Study("empty", nothing, air))
     status, said = challenge(empty, tmp_path / "out", bundle)
