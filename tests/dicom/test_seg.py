@@ -89,6 +89,20 @@ def test_a_binary_segmentation_reads_back_to_the_very_voxels(
     check_with_dciodvfy(path)
 
 
+@pytest.mark.parametrize("lowest_mm", [-123.4567891, 33.333333, 0.1, -1024.6])
+@pytest.mark.parametrize("spacing_mm", [2.0364, 3.27, 10 / 3, 7.1, 10.0])
+def test_decimals_fit_their_sixteen_characters(
+    tmp_path: Path, labels: np.ndarray, spacing_mm: float, lowest_mm: float
+) -> None:
+    """The distance between slices is measured, and comes out as 9.999999999999998."""
+    spec = pet_spec(spacing=(round(spacing_mm, 9), 4.0, 4.0), origin=(-30.0, -20.0, lowest_mm))
+    written(source_of(tmp_path / "study", spec), labels > 0, tmp_path / "lesions.dcm")
+    for element in pydicom.dcmread(tmp_path / "lesions.dcm").iterall():
+        if element.VR == "DS":
+            values = element.value if element.VM > 1 else [element.value]
+            assert all(len(str(value)) <= 16 for value in values), element
+
+
 def test_a_segment_per_lesion(tmp_path: Path, images: SourceImages, labels: np.ndarray) -> None:
     path = tmp_path / "lesions.dcm"
     dataset = written(images, labels, path)

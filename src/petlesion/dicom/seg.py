@@ -34,6 +34,7 @@ SERIES_NUMBER = 900
 
 _BINARY = SegmentationTypeValues.BINARY
 _FRACTIONAL = SegmentationTypeValues.FRACTIONAL
+_DECIMALS = 9
 _LONGEST_SHORT_STRING = 16
 
 
@@ -87,9 +88,18 @@ def write_seg(path: str | Path, lesions: Volume, pet: Stack, provenance: Provena
             omit_empty_frames=bool(np.any(lesions.array)),
         )
         segmentation.ContentQualification = "RESEARCH"
+        _round_slice_distance(segmentation)
         with atomic_file(path) as temporary:
             segmentation.save_as(temporary)
     return segmentation
+
+
+def _round_slice_distance(segmentation: Dataset) -> None:
+    """Give the distance between slices, which highdicom measures, no more than DICOM's sixteen characters."""
+    (groups,) = segmentation.SharedFunctionalGroupsSequence
+    (measures,) = groups.PixelMeasuresSequence
+    if "SpacingBetweenSlices" in measures:
+        measures.SpacingBetweenSlices = round(float(measures.SpacingBetweenSlices), _DECIMALS)
 
 
 def derived_uid(kind: str, pet: Stack, provenance: Provenance, *facts: object) -> UID:
