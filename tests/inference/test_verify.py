@@ -55,6 +55,15 @@ def test_another_answer_than_torchs_is_an_error(bundle: Bundle, tmp_path: Path) 
         verify_bundle(resigned(bundle, tmp_path / "fewer", samples))
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"PK\x05\x06"])
+def test_a_probe_that_is_no_archive_is_an_error(bundle: Bundle, tmp_path: Path, content: bytes) -> None:
+    path = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    (path / PROBE_FILE).write_bytes(content)
+    write_bundle_file(path, bundle.members, bundle.card)
+    with pytest.raises(ModelError, match=r"probe\.npz is missing or unreadable"):
+        verify_bundle(Bundle.open(path))
+
+
 def test_a_bundle_without_probe_is_an_error(bundle: Bundle, tmp_path: Path) -> None:
     path = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
     (path / PROBE_FILE).unlink()

@@ -15,7 +15,7 @@ from petlesion.inference.resampling import Float
 from petlesion.inference.tiling import Network
 from petlesion.model.bundle import Bundle
 from petlesion.model.plan import Plan
-from petlesion.model.probe import PROBE_FILE, probe_images, probe_sample
+from petlesion.model.probe import probe_images, probe_sample, read_samples
 from petlesion.volume import Mask
 
 PROBABILITY_TOLERANCE = 1e-3
@@ -44,7 +44,7 @@ def probe_probability(network: Network, plan: Plan) -> Float:
 
 def verify_bundle(bundle: Bundle) -> list[NetworkCheck]:
     """Run every network of a bundle on its probe. Raises ModelError where float32 is 1e-3 off or more."""
-    samples = _torch_samples(bundle)
+    samples = read_samples(bundle.path, (path.stem for _, _, path in bundle.network_paths()))
     return [
         _check(bundle.members[index].plan, path, samples[path.stem])
         for index, _, path in bundle.network_paths()
@@ -71,19 +71,6 @@ def _check(plan: Plan, path: Path, expected: Float) -> NetworkCheck:
         bfloat16_difference=float(np.abs(short - exact).max()),
         bfloat16_dice=_dice(exact > 0.5, short > 0.5),
     )
-
-
-def _torch_samples(bundle: Bundle) -> dict[str, Float]:
-    path = bundle.path / PROBE_FILE
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            samples = {name: file[name] for name in file.files}
-    except (OSError, ValueError):
-        raise ModelError(f"{path} is missing or unreadable; export the model again") from None
-    missing = {file.stem for _, _, file in bundle.network_paths()} - set(samples)
-    if missing:
-        raise ModelError(f"{path} lacks the answer of {min(missing)}; export the model again")
-    return samples
 
 
 def _dice(first: Mask, second: Mask) -> float | None:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from petlesion.errors import ModelError
 from petlesion.io.atomic import atomic_folder
 from petlesion.model.bundle import BUNDLE_FILE, Bundle, BundleMember, ModelCard, write_bundle_file
-from petlesion.model.probe import PROBE_FILE
+from petlesion.model.probe import PROBE_FILE, read_samples
 from petlesion.model.training_cases import Digests, read_training_cases, write_training_cases
 from petlesion.records import check_replaceable
 
@@ -31,7 +30,8 @@ def join_bundles(
         cases: dict[str, Digests] = {}
         members: list[BundleMember] = []
         for bundle in bundles:
-            known, probe = read_training_cases(bundle.path), _read_probe(bundle.path)
+            known = read_training_cases(bundle.path)
+            probe = read_samples(bundle.path, (path.stem for _, _, path in bundle.network_paths()))
             for member in bundle.members:
                 names = {fold: f"member_{len(members)}_fold_{fold}.onnx" for fold in member.networks}
                 for fold, former in member.networks.items():
@@ -44,14 +44,6 @@ def join_bundles(
         write_training_cases(target, cases)
         write_bundle_file(target, tuple(members), _joint_card(bundles, name, licence))
     return Bundle.open(path)
-
-
-def _read_probe(folder: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(folder / PROBE_FILE, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError):
-        raise ModelError(f"{folder / PROBE_FILE} is missing or unreadable; export the model again") from None
 
 
 def _joint_card(bundles: Sequence[Bundle], name: str | None, licence: str | None) -> ModelCard:

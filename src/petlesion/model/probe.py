@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from petlesion.errors import ModelError
 from petlesion.model.plan import CT, PET, Plan
 
 PROBE_FILE = "probe.npz"
@@ -46,3 +50,17 @@ def probe_sample(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     while math.gcd(stride, values.size) > 1:
         stride -= 1
     return values.ravel()[::stride].copy()
+
+
+def read_samples(folder: Path, networks: Iterable[str]) -> dict[str, npt.NDArray[np.float32]]:
+    """Torch's answers to the probe in a bundle, by network. Raises ModelError where one is missing."""
+    path = folder / PROBE_FILE
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            samples = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, BadZipFile):
+        raise ModelError(f"{path} is missing or unreadable; export the model again") from None
+    missing = set(networks) - set(samples)
+    if missing:
+        raise ModelError(f"{path} lacks the answer of {min(missing)}; export the model again")
+    return samples
