@@ -90,7 +90,7 @@ class Work:
         changed = replace(self.base, name=name, **changes_of(name, self.base))
         start = self.initial.get(name) or self.initial.get(PLAIN)
         if name == "large" and start and name not in self.initial:
-            start = str(widened_checkpoint(Path(start), changed.max_features, self.folder / "widened"))
+            start = str(widened_checkpoint(Path(start), changed, self.folder / "widened"))
         return replace(changed, initial_weights=start)
 
     @cached_property

@@ -126,8 +126,8 @@ def main() -> None:
     print(f"one study of {arguments.slices} slices to a case of a cohort; {describe()}\n")
     print(f"{'':24}{'seconds':>10}{'GB':>8}{'ratio':>8}")
     fastest = found["petlesion"][0]
-    for name, (seconds, gib) in found.items():
-        print(f"{name:24}{seconds:>10.1f}{gib:>8.2f}{seconds / fastest:>8.1f}")
+    for name, (seconds, gb) in found.items():
+        print(f"{name:24}{seconds:>10.1f}{gb:>8.2f}{seconds / fastest:>8.1f}")
 
 
 if __name__ == "__main__":

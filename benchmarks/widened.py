@@ -6,38 +6,29 @@ with filters drawn anew where that paper copies some.
 
 from __future__ import annotations
 
-import copy
 import re
 import shutil
 from pathlib import Path
 
 import torch
 
+from petlesion.experiments import Experiment
 from petlesion.model.training_cases import SPLIT_FILE
 from petlesion.training.checkpoint import FINAL_NAME, load_checkpoint, save_checkpoint
-from petlesion.training.nnunet import CONFIGURATION
-from petlesion.training.planning import build_network
+from petlesion.training.planning import build_network, plan_experiment
 
 # The first convolution of a decoder's stage sees what comes from below and, behind it, what was skipped.
 _AFTER_SKIP = re.compile(r"decoder\.stages\.\d+\.convs\.0\.(conv|all_modules\.0)\.weight")
 _TRANSPOSED = re.compile(r"decoder\.transpconvs\.\d+\.weight")
 
 
-def widened_checkpoint(checkpoint: Path, max_features: int, folder: Path) -> Path:
-    """Write a fold's checkpoint, widened to at most `max_features` features, and what it has seen.
-
-    The first stage keeps its features, and each other has twice those of the one before, up to the most.
-    """
+def widened_checkpoint(checkpoint: Path, experiment: Experiment, folder: Path) -> Path:
+    """Write a fold's checkpoint, widened to the features of an experiment, and what it has seen."""
     path = folder / FINAL_NAME
     if path.exists():
         return path
     content = load_checkpoint(checkpoint, torch.device("cpu"))
-    plan = copy.deepcopy(content["init_args"]["plans"])
-    network = plan["configurations"][CONFIGURATION]["architecture"]["arch_kwargs"]
-    base = network["features_per_stage"][0]
-    network["features_per_stage"] = [
-        min(max_features, base * 2**stage) for stage in range(network["n_stages"])
-    ]
+    plan = plan_experiment(content["init_args"]["plans"], experiment)
     torch.manual_seed(0)
     larger = build_network(plan, content["init_args"]["dataset_json"], deep_supervision=True).state_dict()
     content["network_weights"] = {
