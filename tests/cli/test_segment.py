@@ -346,6 +346,17 @@ def test_of_the_box_only_what_a_study_needs_is_loaded_and_told(tmp_path: Path, w
 
 
 @pytest.mark.usefixtures("box")
+def test_a_localizer_makes_no_study_with_a_ct(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "in", with_ct=False)
+    localizer = ct_spec(header={"ImageType": ("ORIGINAL", "PRIMARY", "LOCALIZER")})
+    write_series(tmp_path / "in" / "ct", body_images()[1][:2], localizer)
+    command = ["segment", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    first, again = (RUNNER.invoke(app, command).stderr for _ in range(2))
+    assert "studies of PET without CT go" in first
+    assert "done before" in again
+
+
+@pytest.mark.usefixtures("box")
 def test_a_study_that_has_changed_needs_no_model_to_tell(tmp_path: Path, phantom: Study) -> None:
     study = write_pair(tmp_path / "in", phantom)
     command = ["segment", str(study), "-o", str(tmp_path / "out")]

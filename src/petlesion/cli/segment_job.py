@@ -179,8 +179,10 @@ class _Ready:
 
 def _has_ct(source: StudySource) -> bool:
     """Whether a study comes with a CT, as its files' names or DICOM headers tell."""
+    from petlesion.dicom.study import ct_series_of
+
     in_files = {"CT", "CTres"} & set(source.files)
-    return bool(in_files) or any(one.modality == "CT" for one in source.series)
+    return bool(in_files or ct_series_of(source.series))
 
 
 def _tile_display(displays: ExitStack) -> OnTile:

@@ -111,7 +111,7 @@ def choose_ct(
 
     Raises StudyError if there are CTs and all are of another patient or frame of reference.
     """
-    candidates = [one for one in series if one.modality == "CT" and _is_image(one, CT_CLASSES)]
+    candidates = ct_series_of(series)
     if not candidates:
         return None, []
     matching = [one for one in candidates if _mismatch(pet, one) is None]
@@ -133,6 +133,11 @@ def choose_ct(
         f"of {len(ranked)} CT series the one that covers the PET best was taken: {ranked[0].label}"
     )
     return ranked[0], warnings
+
+
+def ct_series_of(series: Sequence[Series]) -> list[Series]:
+    """The CTs among a study's series: no localizers, projections or captured screens."""
+    return [one for one in series if one.modality == "CT" and _is_image(one, CT_CLASSES)]
 
 
 def _is_image(series: Series, classes: Sequence[str]) -> bool:
