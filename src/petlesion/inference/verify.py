@@ -44,7 +44,7 @@ def probe_probability(network: Network, plan: Plan) -> Float:
 
 def verify_bundle(bundle: Bundle) -> list[NetworkCheck]:
     """Run every network of a bundle on its probe. Raises ModelError where float32 is 1e-3 off or more."""
-    samples = read_samples(bundle.path, (path.stem for _, _, path in bundle.network_paths()))
+    samples = read_samples(bundle)
     return [
         _check(bundle.members[index].plan, path, samples[path.stem])
         for index, _, path in bundle.network_paths()

@@ -30,8 +30,7 @@ def join_bundles(
         cases: dict[str, Digests] = {}
         members: list[BundleMember] = []
         for bundle in bundles:
-            known = read_training_cases(bundle.path)
-            probe = read_samples(bundle.path, (path.stem for _, _, path in bundle.network_paths()))
+            known, probe = read_training_cases(bundle.path), read_samples(bundle)
             for member in bundle.members:
                 names = {fold: f"member_{len(members)}_fold_{fold}.onnx" for fold in member.networks}
                 for fold, former in member.networks.items():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from petlesion.errors import ModelError
+from petlesion.model.bundle import Bundle
 from petlesion.model.plan import CT, PET, Plan
 
 PROBE_FILE = "probe.npz"
@@ -52,15 +51,15 @@ def probe_sample(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return values.ravel()[::stride].copy()
 
 
-def read_samples(folder: Path, networks: Iterable[str]) -> dict[str, npt.NDArray[np.float32]]:
+def read_samples(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
     """Torch's answers to the probe in a bundle, by network. Raises ModelError where one is missing."""
-    path = folder / PROBE_FILE
+    path = bundle.path / PROBE_FILE
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             samples = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, BadZipFile):
         raise ModelError(f"{path} is missing or unreadable; export the model again") from None
-    missing = set(networks) - set(samples)
+    missing = {network.stem for _, _, network in bundle.network_paths()} - set(samples)
     if missing:
         raise ModelError(f"{path} lacks the answer of {min(missing)}; export the model again")
     return samples
