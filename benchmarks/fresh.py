@@ -17,7 +17,7 @@ from petlesion.cohort.parallel import add_all
 from petlesion.cohort.sources import Entry
 from petlesion.cohort.split import SplitSettings, split_cohort
 from petlesion.errors import UsageError
-from petlesion.model.training_cases import seen_cases
+from petlesion.model.training_cases import Digests, case_digests, seen_cases
 from petlesion.simulation import SimulationSettings, simulate
 from petlesion.simulation.study import study_name, study_seed
 
@@ -65,7 +65,7 @@ class Simulated:
         what a checkpoint was trained on.
         """
         seen = frozenset().union(*(trained_on(Path(checkpoint)) for checkpoint in checkpoints))
-        patients = {case.patient_id for case in cohort.cases if case.case_id in seen}
+        patients = {case.patient_id for case in cohort.cases if case_digests([case.case_id]) <= seen}
         if not patients:
             return cohort
         kept = [case for case in cohort.cases if case.patient_id not in patients]
@@ -85,8 +85,8 @@ class Simulated:
         return split_cohort(made, SplitSettings(test_share=0.0, folds=len(cohort.folds)))
 
 
-def trained_on(checkpoint: Path) -> frozenset[str]:
-    """The ids of the cases that a checkpoint's fold was trained on, its own initial weights' among them."""
+def trained_on(checkpoint: Path) -> Digests:
+    """Digests of the cases that a checkpoint's fold was trained on, its own initial weights' among them."""
     seen = seen_cases(checkpoint.parent)
     if seen is None:
         raise UsageError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from petlesion.errors import UsageError
 from petlesion.intake import StudySource
 from petlesion.io.atomic import check_place
+from petlesion.io.jsonfile import load_json
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def is_finished(record: dict[str, Any], folder: Path, mark: SourceMark, **facts:
 def _read(path: Path) -> dict[str, Any] | None:
     """A record as this module's callers write it; None for anything else."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = load_json(path)
         sound = isinstance(record["source"], dict) and isinstance(record["files"], list)
     except (OSError, ValueError, KeyError, TypeError):
         return None

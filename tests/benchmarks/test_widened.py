@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from petlesion.experiments import find_experiment
+from petlesion.model.training_cases import case_digests
 from petlesion.training.checkpoint import FINAL_NAME, RECORDS, load_checkpoint, save_checkpoint
 from petlesion.training.nnunet import CONFIGURATION
 from petlesion.training.planning import build_network
@@ -59,7 +60,7 @@ def test_a_widened_network_has_seen_what_the_smaller_has(checkpoint: Path, tmp_p
     from fresh import trained_on
     from widened import widened_checkpoint
 
-    assert trained_on(widened_checkpoint(checkpoint, WIDER, tmp_path / "wider")) == {"a"}
+    assert trained_on(widened_checkpoint(checkpoint, WIDER, tmp_path / "wider")) == case_digests(["a"])
 
 
 def features_of(path: Path) -> list[int]:

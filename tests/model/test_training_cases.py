@@ -37,10 +37,11 @@ def test_a_fold_keeps_its_split(tmp_path: Path) -> None:
 
 
 def test_what_the_initial_weights_have_seen_counts(tmp_path: Path) -> None:
-    write_split(tmp_path / "fold_0", Fold(("abc",), ("c",)), earlier={"e", "d"})
-    assert seen_cases(tmp_path / "fold_0") == {"abc", "d", "e"}
+    write_split(tmp_path / "fold_0", Fold(("abc",), ("c",)), earlier=case_digests(["patient-e", "patient-d"]))
+    assert seen_cases(tmp_path / "fold_0") == case_digests(["abc", "patient-d", "patient-e"])
     assert read_split(tmp_path / "fold_0") == Fold(("abc",), ("c",))
-    assert trained_on(tmp_path, ["0"]) == {"0": case_digests(["abc", "d", "e"])}
+    assert trained_on(tmp_path, ["0"]) == {"0": case_digests(["abc", "patient-d", "patient-e"])}
+    assert "patient" not in (tmp_path / "fold_0" / SPLIT_FILE).read_text()
     assert seen_cases(tmp_path / "fold_1") is None
 
 

@@ -12,6 +12,7 @@ import torch
 from petlesion.cohort.layout import Cohort, Fold, add_study, create_cohort, write_folds
 from petlesion.errors import CohortError, ExperimentError
 from petlesion.experiments import Experiment
+from petlesion.model.training_cases import case_digests, seen_cases
 from petlesion.training.initial_weights import InitialWeights
 from petlesion.training.jsonfile import Json
 from petlesion.training.planning import build_network
@@ -65,7 +66,8 @@ def test_cases_of_initial_weights_count_as_seen(
 ) -> None:
     barely = tiny(f"initial_weights={finished / 'checkpoint_final.pth'}", "epochs=1", "iterations=1")
     fold = train(cohort, barely, 0, tmp_path, options)
-    assert json.loads((fold / "split.json").read_text())["earlier"] == sorted(cohort.folds[0].train)
+    assert seen_cases(fold) == case_digests(cohort.folds[0].train)
+    assert json.loads((fold / "split.json").read_text())["earlier_sha256"] == sorted(seen_cases(fold) or ())
     with pytest.raises(CohortError, match="2 of the cases that this fold holds out"):
         train(cohort, barely, 1, tmp_path, options)
 

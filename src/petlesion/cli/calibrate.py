@@ -25,6 +25,7 @@ from petlesion.cli.prediction_options import (
 )
 from petlesion.cli.tables import FORMAT_OPTION, JSON_OPTION, show_table
 from petlesion.errors import FormatError, UsageError
+from petlesion.io.jsonfile import load_json
 
 if TYPE_CHECKING:
     from petlesion.calibration.evidence import Evidence
@@ -190,6 +191,6 @@ def _sources(
 
 def _read_record(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     except ValueError:
         return None

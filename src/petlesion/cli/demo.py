@@ -13,6 +13,7 @@ import typer
 from petlesion._version import __version__
 from petlesion.cli.console import print_table, progress, say
 from petlesion.errors import UsageError
+from petlesion.io.jsonfile import load_json
 
 # A study with seven lesions of 0.1 to 136 mL; no model in the box was trained on it.
 _SEED = 702
@@ -86,7 +87,7 @@ def _simulate(folder: Path) -> None:
 def _require_own(folder: Path) -> None:
     """Raise UsageError unless the demonstration of this version wrote the images of a folder."""
     try:
-        own = json.loads((folder / _RECORD).read_text(encoding="utf-8")) == _facts(folder)
+        own = load_json(folder / _RECORD) == _facts(folder)
     except (OSError, ValueError):
         own = False
     if not own:

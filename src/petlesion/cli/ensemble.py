@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from petlesion.cli.console import print_json, say
 from petlesion.cli.predict import check_unseen, held_out_tasks
 from petlesion.cli.tables import FORMAT_OPTION, JSON_OPTION, show_compared, show_table
 from petlesion.errors import CohortError
+from petlesion.io.jsonfile import load_json
 from petlesion.model.held_out import RECORD, how_to_predict, predictions_folder, probability_path
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _open_member(run: Path, cohort: Cohort) -> Member:
     predictions = predictions_folder(run)
     again = how_to_predict(run, cohort.folder)
     try:
-        record = json.loads((predictions / RECORD).read_text(encoding="utf-8"))
+        record = load_json(predictions / RECORD)
         weights, held_out, (folds,) = record["weights_sha256"], record["held_out"], record["folds"]
     except (OSError, ValueError, KeyError, TypeError):
         raise CohortError(f"{predictions} holds no predictions of the run; {again}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from petlesion.cli.console import print_json, print_table, say
 from petlesion.cli.prediction_options import folds_of
 from petlesion.errors import FormatError, MissingExtraError, UsageError
+from petlesion.io.jsonfile import load_json
 
 if TYPE_CHECKING:
     from petlesion.model.bundle import Bundle
@@ -199,7 +199,7 @@ def _mirrored_axes(plan: Plan) -> str:
 
 def _read_scores(path: Path) -> dict[str, Any]:
     try:
-        scores = json.loads(path.read_text(encoding="utf-8"))
+        scores = load_json(path)
     except (OSError, ValueError):
         scores = None
     if not isinstance(scores, dict):

@@ -24,6 +24,7 @@ from petlesion.cli.prediction_options import (
     folds_of,
 )
 from petlesion.errors import CohortError, FormatError, GeometryError, UsageError
+from petlesion.io.jsonfile import load_json
 from petlesion.model.held_out import PROBABILITIES, RECORD
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def _record_settings(output: Path, model: Model, settings: PredictionSettings, h
         write_text(path, json.dumps(record, indent=2) + "\n")
         return
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        earlier = load_json(path)
     except ValueError:
         earlier = None
     if earlier != record:

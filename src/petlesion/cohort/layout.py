@@ -28,6 +28,7 @@ import numpy as np
 from petlesion.cohort.simulated import RECORD
 from petlesion.errors import CohortError, PetlesionError, StudyError, UsageError, ValueRangeError
 from petlesion.io.atomic import write_text
+from petlesion.io.jsonfile import load_json
 from petlesion.io.nifti import is_whole, read_grid, read_mask, read_volume, write_volume
 from petlesion.volume import Study
 
@@ -282,7 +283,7 @@ def _stored_name(folder: Path) -> str | None:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     except (OSError, ValueError) as error:
         raise CohortError(f"{path}: missing or not JSON; build the cohort again") from error
 

@@ -7,7 +7,6 @@ FDG-PET-CT-Lesions has for it (`PETCT_<patient>`), so that both copies of a stud
 
 from __future__ import annotations
 
-import json
 import re
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from petlesion.cohort.layout import Cohort
 from petlesion.cohort.sources import Entry, as_case_id, read_images, require_image
 from petlesion.errors import CohortError
+from petlesion.io.jsonfile import load_json
 from petlesion.io.nifti import read_mask
 from petlesion.volume import Study
 
@@ -59,7 +59,7 @@ def _patient(case: str) -> str:
 def _channels(path: Path) -> tuple[int, int]:
     """Which channels are the CT and the PET."""
     try:
-        dataset = json.loads(path.read_text(encoding="utf-8"))
+        dataset = load_json(path)
         channels = {str(name).lower(): int(number) for number, name in dataset["channel_names"].items()}
         foreground = [value for name, value in dataset["labels"].items() if name != "background"]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from petlesion.errors import CohortError, UsageError
 from petlesion.io.atomic import write_text
+from petlesion.io.jsonfile import load_json
 
 RECORD = "simulation.json"
 
@@ -42,7 +43,7 @@ def _read(path: Path) -> dict[str, Facts]:
     if not path.exists():
         return {}
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
+        records = load_json(path)
         sound = all(isinstance(facts, dict) for facts in records.values())
     except (OSError, ValueError, AttributeError):
         sound = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from petlesion.evaluation.summary import (
     summarize,
 )
 from petlesion.experiments import Experiment
+from petlesion.io.jsonfile import load_json
 from petlesion.lesions import Counts
 from petlesion.overlap import StudyMetrics
 
@@ -156,7 +156,7 @@ def read_experiment(run: str | Path) -> Experiment:
     """The experiment that a run was trained as; raises CohortError for a folder that is no run."""
     path = Path(run) / EXPERIMENT_NAME
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = load_json(path)
         return Experiment.from_dict(stored["experiment"])
     except (OSError, ValueError, KeyError, TypeError, ExperimentError) as error:
         raise CohortError(

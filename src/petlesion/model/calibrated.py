@@ -9,6 +9,7 @@ from typing import Any
 
 from petlesion.errors import ModelError
 from petlesion.io.atomic import write_text
+from petlesion.io.jsonfile import load_json
 from petlesion.model.bundle import BUNDLE_FILE, Bundle, store_calibration
 
 CALIBRATION_FILE = "calibration.json"
@@ -33,7 +34,7 @@ def read_calibration(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
         weights = content.pop(_WEIGHTS)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         raise ModelError(f"{path} is broken; calibrate the model again, or remove the file") from None

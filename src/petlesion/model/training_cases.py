@@ -1,7 +1,8 @@
 """Which studies a network was trained on, so that none of them passes for one that it has not seen.
 
-A fold of a run keeps its split by case ids. A bundle keeps the beginning of their sha256 alone, so that no
-name travels with it: 64 bits, by which no two of a million cases are likely to be taken for each other.
+A fold of a run keeps its split by case ids. Of what its initial weights were trained on it keeps the
+beginning of their sha256 alone, and so does a bundle, so that no name travels with it: 64 bits, by which no
+two of a million cases are likely to be taken for each other.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Any
 from petlesion.cohort.layout import Fold
 from petlesion.errors import ModelError
 from petlesion.io.atomic import write_text
+from petlesion.io.jsonfile import load_json
 
 SPLIT_FILE = "split.json"
 TRAINING_CASES_FILE = "training_cases.json"
 
 Digests = frozenset[str]
 _DIGITS = 16
+_EARLIER = "earlier_sha256"
 
 
 def case_digests(case_ids: Iterable[str]) -> Digests:
@@ -28,14 +31,14 @@ def case_digests(case_ids: Iterable[str]) -> Digests:
     return frozenset(hashlib.sha256(case_id.encode()).hexdigest()[:_DIGITS] for case_id in case_ids)
 
 
-def write_split(fold_folder: Path, fold: Fold, earlier: Iterable[str] = ()) -> None:
+def write_split(fold_folder: Path, fold: Fold, earlier: Digests = frozenset()) -> None:
     """Keep what a fold is trained and validated on, whole or not at all.
 
-    `earlier` are the cases that its initial weights were trained on.
+    `earlier` are digests of the cases that its initial weights were trained on.
     """
     content = {"train": fold.train, "validation": fold.validation}
-    if cases := sorted(earlier):
-        content["earlier"] = tuple(cases)
+    if earlier:
+        content[_EARLIER] = tuple(sorted(earlier))
     write_text(fold_folder / SPLIT_FILE, json.dumps(content, indent=1) + "\n")
 
 
@@ -45,19 +48,19 @@ def read_split(fold_folder: Path) -> Fold | None:
     return Fold(tuple(stored["train"]), tuple(stored["validation"])) if stored else None
 
 
-def seen_cases(fold_folder: Path) -> frozenset[str] | None:
-    """The cases that a fold's weights have been trained on, the initial ones' among them.
+def seen_cases(fold_folder: Path) -> Digests | None:
+    """Digests of the cases that a fold's weights have been trained on, the initial ones' among them.
 
     None where that was not kept. Raises ModelError.
     """
     stored = _read_split(fold_folder)
-    return frozenset((*stored["train"], *stored["earlier"])) if stored else None
+    return case_digests(stored["train"]) | frozenset(stored[_EARLIER]) if stored else None
 
 
 def trained_on(folder: Path, folds: Iterable[str]) -> dict[str, Digests]:
     """Digests of the training cases of a model folder's folds, as far as they were kept."""
     seen = {fold: seen_cases(folder / f"fold_{fold}") for fold in folds}
-    return {fold: case_digests(cases) for fold, cases in seen.items() if cases is not None}
+    return {fold: cases for fold, cases in seen.items() if cases is not None}
 
 
 def write_training_cases(bundle: Path, cases: Mapping[str, Digests]) -> None:
@@ -89,15 +92,19 @@ def _read_split(fold_folder: Path) -> dict[str, list[str]] | None:
         return None
     try:
         stored = _read_json(path)
-        earlier = list(stored.get("earlier", ()))
-        return {"train": list(stored["train"]), "validation": list(stored["validation"]), "earlier": earlier}
+        parts = {
+            "train": stored["train"],
+            "validation": stored["validation"],
+            _EARLIER: stored.get(_EARLIER, ()),
+        }
+        return {part: list(cases) for part, cases in parts.items()}
     except (KeyError, TypeError, AttributeError):
         raise _broken(path) from None
 
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     except (OSError, ValueError):
         raise _broken(path) from None
 

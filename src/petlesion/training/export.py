@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from petlesion.inference.backends.torch import (
 from petlesion.inference.resampling import Float
 from petlesion.inference.verify import PROBABILITY_TOLERANCE, probe_probability
 from petlesion.io.atomic import atomic_folder
+from petlesion.io.jsonfile import load_json
 from petlesion.model.bundle import BUNDLE_FILE, Bundle, BundleMember, ModelCard, write_bundle_file
 from petlesion.model.plan import Plan
 from petlesion.model.probe import PROBE_FILE, probe_sample
@@ -209,7 +209,7 @@ def _experiment_of(run: Path) -> dict[str, Any] | None:
     path = run / EXPERIMENT_NAME
     if not path.is_file():
         return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = load_json(path)
     settings = content.get("experiment", {})
     for setting in _PLACES:
         if settings.get(setting):

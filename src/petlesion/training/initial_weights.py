@@ -1,4 +1,4 @@
-"""Initial weights: the network of an earlier run that another one starts from.
+"""Initial weights: the network of an earlier run, or of a bundle, that another one starts from.
 
 A filter means something only in the plan that it was learnt in: on that spacing, with those axes and
 intensities, through those stages. So whoever starts from weights takes their plan over, whatever nnU-Net
@@ -22,7 +22,9 @@ from torch import nn
 from petlesion.cohort.layout import PET_CHANNEL, Fold
 from petlesion.errors import CohortError, ExperimentError
 from petlesion.experiments import Experiment
-from petlesion.model.training_cases import seen_cases
+from petlesion.model.bundle import BUNDLE_FILE
+from petlesion.model.training_cases import Digests, case_digests, read_training_cases, seen_cases
+from petlesion.training.bundle_weights import bundled_checkpoint
 from petlesion.training.checkpoint import FINAL_NAME, Checkpoint, load_checkpoint
 from petlesion.training.jsonfile import Json
 from petlesion.training.nnunet import CONFIGURATION
@@ -43,23 +45,29 @@ _RESAMPLING = (
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """A checkpoint to start from."""
+    """A checkpoint to start from, and digests of the cases that it saw, as far as they were kept."""
 
     path: Path
     checkpoint: Checkpoint
+    trained_on: Digests
 
     @classmethod
     def of(cls, experiment: Experiment, fold: int) -> InitialWeights | None:
-        """Those that an experiment names for a fold, if it does: of a checkpoint, or of a run's same fold.
+        """Those that an experiment names for a fold, if it does.
 
-        Raises CohortError for a file that holds none.
+        They are of a checkpoint, or of the same fold of a run or a bundle. Raises CohortError for a file that
+        holds none, and ModelError for a bundle that does not.
         """
         if experiment.initial_weights is None:
             return None
         path = Path(experiment.initial_weights)
+        if (path / BUNDLE_FILE).is_file():
+            network, checkpoint = bundled_checkpoint(path, str(fold))
+            return cls(network, checkpoint, read_training_cases(path).get(network.name, frozenset()))
         if path.is_dir():
             path = path / f"fold_{fold}" / FINAL_NAME
-        return cls(path, load_checkpoint(path, torch.device("cpu")))
+        checkpoint = load_checkpoint(path, torch.device("cpu"))
+        return cls(path, checkpoint, seen_cases(path.parent) or frozenset())
 
     @property
     def plan(self) -> Json:
@@ -89,21 +97,17 @@ class InitialWeights:
                 fitted[name] = fitted[name][:, channels] * factors.reshape(1, -1, 1, 1, 1)
         return fitted
 
-    def seen(self, fold: Fold) -> frozenset[str]:
-        """The cases that they were trained on, as far as that was kept.
+    def seen(self, fold: Fold) -> Digests:
+        """Digests of the cases that they were trained on, as far as that was kept.
 
         Raises CohortError if a case that the fold holds out is among them.
         """
-        seen = seen_cases(self.path.parent)
-        if seen is None:
-            return frozenset()
-        held_out = seen.intersection(fold.validation)
-        if held_out:
+        if held_out := self.trained_on & case_digests(fold.validation):
             raise CohortError(
                 f"{self.path} was trained on {len(held_out)} of the cases that this fold holds out; "
                 "start from weights that have not seen them"
             )
-        return seen
+        return self.trained_on
 
     def take_plan_over(self, plan: Json, dataset_json: Mapping[str, Any]) -> Json:
         """A cohort's plan with the spacing, axes, intensities and stages that the weights were trained with.

@@ -8,6 +8,7 @@ from typing import Any
 
 from petlesion.errors import FormatError
 from petlesion.io.atomic import write_text
+from petlesion.io.jsonfile import load_json
 
 Json = dict[str, Any]
 
@@ -15,7 +16,7 @@ Json = dict[str, Any]
 def read_json(path: Path) -> Json:
     """Read a JSON object. Raises FormatError for what is not one."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except (OSError, ValueError) as error:
         raise FormatError(f"{path}: missing or not JSON; give the file as nnU-Net wrote it") from error
     if not isinstance(content, dict):

@@ -15,7 +15,6 @@ that goes on draws the same patches, whatever has become of the earlier run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
@@ -33,6 +32,7 @@ from petlesion.experiments import Experiment
 from petlesion.inference.backends.torch import weights_sha256
 from petlesion.inference.resampling import Float
 from petlesion.inference.uncertainty import binary_entropy
+from petlesion.io.jsonfile import load_json
 from petlesion.io.nifti import read_grid, read_mask, read_volume
 from petlesion.model.held_out import RECORD, how_to_predict, predictions_folder, probability_path
 from petlesion.model.training_cases import read_split
@@ -167,7 +167,7 @@ def _read_record(run: Path, cohort: Cohort) -> Mapping[str, Any]:
     """The record of a run's held-out predictions, of the run's own networks as they are now."""
     folder, again = predictions_folder(run), how_to_predict(run, cohort.folder)
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = load_json(folder / RECORD)
         (folds,) = record["folds"]
         held_out, made_by = bool(record["held_out"]), str(record["weights_sha256"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -26,6 +26,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from petlesion.errors import ModelError, UsageError
 from petlesion.inference.resampling import Float
+from petlesion.io.jsonfile import load_json
 from petlesion.model.bundle import file_sha256
 from petlesion.model.plan import Plan, plan_from_nnunet, resolve_configuration
 
@@ -311,8 +312,8 @@ def _is_in_training(fold: Path) -> bool:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        data = load_json(path)
+    except (OSError, ValueError):
         raise ModelError(
             f"{path} is missing or no JSON file, so that the folder is no nnU-Net v2 model; {_FROM_NNUNET}"
         ) from None

@@ -1,0 +1,215 @@
+"""A network of a bundle as a checkpoint, so that a training can start from a model that was handed on.
+
+A bundle keeps nnU-Net's plan as far as prediction needs it; what training needs beside is read off the ONNX
+network itself: stages, strides, kernels and features. Whether that is the network that was exported is
+checked by its answer to the bundle's probe.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from petlesion.errors import ModelError
+from petlesion.inference.backends.torch import TorchNetwork
+from petlesion.inference.verify import PROBABILITY_TOLERANCE, probe_probability
+from petlesion.model.bundle import Bundle, BundleMember
+from petlesion.model.plan import Interpolation, Normalization, Plan
+from petlesion.model.probe import probe_sample, read_samples
+from petlesion.training.checkpoint import RECORDS, Checkpoint
+from petlesion.training.jsonfile import Json
+from petlesion.training.nnunet import CONFIGURATION, PLANS_NAME
+from petlesion.training.planning import BY_COHORT, build_network
+
+_ENCODER = re.compile(r"encoder\.stages\.(\d+)\.0\.convs\.\d+\.all_modules\.0\.weight")
+_DECODER = re.compile(r"decoder\.stages\.(\d+)\.convs\.\d+\.all_modules\.0\.weight")
+_HALF = ".half"
+_RESAMPLING = "resample_data_or_seg_to_shape"
+# What nnU-Net's planner says of every PlainConvUNet.
+_LAYERS: Json = {
+    "conv_op": "torch.nn.modules.conv.Conv3d",
+    "conv_bias": True,
+    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+    "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+    "dropout_op": None,
+    "dropout_op_kwargs": None,
+    "nonlin": "torch.nn.LeakyReLU",
+    "nonlin_kwargs": {"inplace": True},
+}
+_IMPORTED = ("conv_op", "norm_op", "dropout_op", "nonlin")
+
+
+def bundled_checkpoint(path: Path, fold: str) -> tuple[Path, Checkpoint]:
+    """The file of a bundle's network of a fold, and the network as a checkpoint without an optimizer's state.
+
+    The heads of deep supervision, which no bundle holds, are zeros: no gradient goes through them before they
+    have learnt, so that they disturb nothing. Raises ModelError for a bundle of several members or without
+    that fold, and for a network that is not nnU-Net's PlainConvUNet.
+    """
+    bundle = Bundle.open(path)
+    if len(bundle.members) != 1:
+        raise ModelError(f"{path} joins {len(bundle.members)} models; start from a bundle of one of them")
+    (member,) = bundle.members
+    if fold not in member.networks:
+        raise ModelError(f"{path} has no fold {fold} to start from; there are {', '.join(member.networks)}")
+    network_path = path / member.networks[fold]
+    graph = onnx.load(network_path).graph
+    plans, dataset_json = (
+        _plans_of(member.plan, _architecture(graph, network_path)),
+        _dataset_json(member.plan),
+    )
+    network = build_network(plans, dataset_json, deep_supervision=True)
+    _take_weights(network, _weights(graph), network_path)
+    _check_answer(network, bundle, member, network_path)
+    return network_path, {
+        "network_weights": network.state_dict(),
+        "init_args": {"plans": plans, "dataset_json": dataset_json},
+        RECORDS: [],
+    }
+
+
+def _architecture(graph: onnx.GraphProto, path: Path) -> Json:
+    """nnU-Net's description of the network, by its convolutions."""
+    encoder: dict[int, list[onnx.NodeProto]] = {}
+    decoder: dict[int, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for pattern, stages in ((_ENCODER, encoder), (_DECODER, decoder)):
+            found = pattern.search(node.input[1]) if node.op_type == "Conv" else None
+            if found:
+                stages.setdefault(int(found[1]), []).append(node)
+    if len(encoder) < 2 or len(decoder) != len(encoder) - 1:
+        raise ModelError(
+            f"{path} is not nnU-Net's PlainConvUNet; start from the run that it was exported from"
+        )
+    weights = _weights(graph)
+    firsts = [encoder[stage][0] for stage in sorted(encoder)]
+    return {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": {
+            "n_stages": len(encoder),
+            "features_per_stage": [len(weights[first.input[1]]) for first in firsts],
+            "kernel_sizes": [_attribute(first, "kernel_shape") for first in firsts],
+            "strides": [_attribute(first, "strides") for first in firsts],
+            "n_conv_per_stage": [len(encoder[stage]) for stage in sorted(encoder)],
+            "n_conv_per_stage_decoder": [len(decoder[stage]) for stage in sorted(decoder)],
+            **_LAYERS,
+        },
+        "_kw_requires_import": list(_IMPORTED),
+    }
+
+
+def _attribute(node: onnx.NodeProto, name: str) -> list[int]:
+    return next(list(attribute.ints) for attribute in node.attribute if attribute.name == name)
+
+
+def _weights(graph: onnx.GraphProto) -> dict[str, np.ndarray[Any, Any]]:
+    """The graph's weights in float32, by the names under which its layers take them."""
+    return {
+        weight.name.removesuffix(_HALF): numpy_helper.to_array(weight).astype(np.float32)
+        for weight in graph.initializer
+        if weight.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    }
+
+
+def _take_weights(network: nn.Module, weights: Mapping[str, np.ndarray[Any, Any]], path: Path) -> None:
+    """Give a network the weights of a graph, whose names begin with the modules that wrapped it in export."""
+    for head in network.decoder.seg_layers:  # type: ignore[union-attr]
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    own = network.state_dict()
+    for name, values in weights.items():
+        known = next((name[start:] for start in _beginnings(name) if name[start:] in own), None)
+        if known is None:
+            continue
+        if own[known].shape != values.shape:
+            raise ModelError(
+                f"{path} is not nnU-Net's PlainConvUNet; start from the run that it was exported from"
+            )
+        own[known].copy_(torch.from_numpy(values))
+
+
+def _beginnings(name: str) -> list[int]:
+    """Where the name of a module begins in a name of nested ones, and the whole name's beginning."""
+    return [0, *(place + 1 for place, letter in enumerate(name) if letter == ".")]
+
+
+def _check_answer(network: nn.Module, bundle: Bundle, member: BundleMember, path: Path) -> None:
+    """Raise ModelError unless the network answers to the bundle's probe as the one that was exported."""
+    network.decoder.deep_supervision = False  # type: ignore[union-attr]
+    head = network.decoder.seg_layers[-1].bias  # type: ignore[union-attr, index]
+    shift = float(member.trained_as.get("logit_shift", 0.0))
+    with torch.no_grad():
+        head[1:] += shift
+        found = probe_sample(probe_probability(TorchNetwork(network, "cpu", "float32"), member.plan))
+        head[1:] -= shift
+    network.decoder.deep_supervision = True  # type: ignore[union-attr]
+    expected = read_samples(bundle)[path.stem]
+    if found.shape != expected.shape or np.abs(found - expected).max() > PROBABILITY_TOLERANCE:
+        raise ModelError(
+            f"{path} cannot be trained on: it does not answer as its layers say; start from its run"
+        )
+
+
+def _plans_of(plan: Plan, architecture: Json) -> Json:
+    """A bundle's plan as nnU-Net's plans.json."""
+    configuration = {
+        "data_identifier": f"{PLANS_NAME}_{CONFIGURATION}",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": list(plan.patch_size),
+        "spacing": list(plan.spacing_mm),
+        "normalization_schemes": [channel.scheme for channel in plan.normalization],
+        "use_mask_for_norm": [channel.within_mask for channel in plan.normalization],
+        "batch_dice": True,
+        "architecture": architecture,
+    }
+    kinds = {
+        "data": plan.image_interpolation,
+        "seg": Interpolation(order=1),
+        "probabilities": plan.logit_interpolation,
+    }
+    for kind, interpolation in kinds.items():
+        configuration[f"resampling_fn_{kind}"] = _RESAMPLING
+        configuration[f"resampling_fn_{kind}_kwargs"] = {
+            "is_seg": kind == "seg",
+            "order": interpolation.order,
+            "order_z": interpolation.order_across,
+            "force_separate_z": interpolation.separate_slices,
+        }
+    return {
+        "plans_name": PLANS_NAME,
+        "transpose_forward": list(plan.transpose),
+        "transpose_backward": [plan.transpose.index(axis) for axis in range(3)],
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {
+            str(number): _intensities(channel) for number, channel in enumerate(plan.normalization)
+        },
+        "configurations": {CONFIGURATION: configuration},
+    }
+
+
+def _intensities(channel: Normalization) -> Json:
+    if channel.scheme != BY_COHORT:
+        return {}
+    return {
+        "mean": channel.mean,
+        "std": channel.std,
+        "percentile_00_5": channel.lower,
+        "percentile_99_5": channel.upper,
+    }
+
+
+def _dataset_json(plan: Plan) -> Json:
+    return {
+        "channel_names": {str(number): name for number, name in enumerate(plan.channels)},
+        "labels": dict(plan.labels),
+        "file_ending": ".nii.gz",
+    }

@@ -1,0 +1,156 @@
+"""A network of a bundle, taken back to where training can go on from it."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from petlesion.cohort.layout import Cohort
+from petlesion.errors import CohortError, ModelError
+from petlesion.inference.backends.torch import open_model_folder
+from petlesion.model.bundle import Bundle, write_bundle_file
+from petlesion.model.join import join_bundles
+from petlesion.model.training_cases import case_digests, seen_cases
+from petlesion.training.bundle_weights import bundled_checkpoint
+from petlesion.training.export import ExportRequest, export_model
+from petlesion.training.planning import build_network
+from petlesion.training.trainer import TrainingOptions, train
+from tests.inference.nnunet import Recipe, write_model_folder
+from tests.training.conftest import tiny
+
+pytestmark = pytest.mark.usefixtures("draw_in_this_process")
+
+
+@pytest.fixture(scope="module")
+def fold_folder(
+    cohort: Cohort,
+    options: TrainingOptions,
+    draw_in_this_process: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The folder of fold 0 of a short run."""
+    return train(cohort, tiny("epochs=1", "iterations=2"), 0, tmp_path_factory.mktemp("results"), options)
+
+
+@pytest.fixture(scope="module")
+def bundle(fold_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That fold as a bundle whose logits are shifted and whose weights are halved."""
+    request = ExportRequest([fold_folder.parent], folds=["0"], logit_shift=-1.5, halved=True)
+    return export_model(request, tmp_path_factory.mktemp("bundle") / "bundle").path
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(),
+        Recipe(features=(4, 6, 6), transpose=(1, 0, 2), schemes=("CTNormalization", "CTNormalization")),
+        Recipe(
+            channels=("PET",), schemes=("ZScoreNormalization",), patch=(16, 24, 32), spacing=(3.0, 2.0, 2.0)
+        ),
+    ],
+)
+def test_a_bundle_gives_back_the_network_and_its_plan(recipe: Recipe, tmp_path: Path) -> None:
+    folder = write_model_folder(tmp_path / "model", recipe)
+    exported = export_model(ExportRequest([folder], logit_shift=-2.0), tmp_path / "bundle")
+    path, checkpoint = bundled_checkpoint(exported.path, "0")
+    assert path == exported.path / "member_0_fold_0.onnx"
+    plans, dataset_json = (checkpoint["init_args"][name] for name in ("plans", "dataset_json"))
+    original = open_model_folder(folder, None, None)
+    theirs = original.plans["configurations"]["3d_fullres"]
+    ours = plans["configurations"]["3d_fullres"]
+    for key in (
+        "spacing",
+        "patch_size",
+        "architecture",
+        "normalization_schemes",
+        "resampling_fn_data_kwargs",
+    ):
+        assert ours[key] == theirs[key], key
+    for key in ("transpose_forward", "transpose_backward"):
+        assert plans[key] == original.plans[key], key
+    network = build_network(plans, dataset_json, deep_supervision=False)
+    weights = checkpoint["network_weights"]
+    network.load_state_dict({name: weights[name] for name in network.state_dict()})
+    patch = torch.randn(1, len(recipe.channels), *recipe.patch)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            network.eval()(patch), original.networks["0"].eval()(patch), rtol=1e-2, atol=1e-2
+        )
+
+
+def test_training_goes_on_from_a_bundle(
+    cohort: Cohort, options: TrainingOptions, fold_folder: Path, bundle: Path, tmp_path: Path
+) -> None:
+    barely = tiny(f"initial_weights={bundle}", "epochs=1", "iterations=1", "learning_rate=1e-9")
+    fold = train(cohort, barely, 0, tmp_path, options)
+    before, after = (
+        torch.load(folder / "checkpoint_final.pth", weights_only=True)["network_weights"]
+        for folder in (fold_folder, fold)
+    )
+    heads = {name for name in before if "seg_layers" in name}
+    last = {name for name in heads if f"seg_layers.{len(heads) // 2 - 1}." in name}
+    assert len(last) == 2 < len(heads)
+    for name in before.keys() - (heads - last):
+        torch.testing.assert_close(after[name], before[name], rtol=1e-3, atol=1e-3)
+    assert all(after[name].abs().max() < 1e-6 for name in heads - last)
+
+
+def test_what_a_bundle_was_trained_on_counts_as_seen(
+    cohort: Cohort, options: TrainingOptions, bundle: Path, tmp_path: Path
+) -> None:
+    barely = tiny(f"initial_weights={bundle}", "epochs=1", "iterations=1")
+    fold = train(cohort, barely, 0, tmp_path / "on", options)
+    assert seen_cases(fold) == case_digests(cohort.folds[0].train)
+    again = tiny(f"initial_weights={fold / 'checkpoint_final.pth'}", "epochs=1", "iterations=1")
+    other = replace(again, seed=1)
+    assert seen_cases(train(cohort, other, 0, tmp_path / "again", options)) == seen_cases(fold)
+
+
+def test_a_fold_that_a_bundle_was_trained_on_is_not_held_out(
+    cohort: Cohort, options: TrainingOptions, bundle: Path, tmp_path: Path
+) -> None:
+    """The bundle's network of fold 0 under the name of fold 1, whose studies it has seen."""
+    renamed = shutil.copytree(bundle, tmp_path / "bundle")
+    opened = Bundle.open(renamed)
+    (member,) = opened.members
+    (name,) = member.networks.values()
+    write_bundle_file(renamed, (replace(member, networks={"1": name}),), opened.card)
+    with pytest.raises(CohortError, match="2 of the cases that this fold holds out"):
+        train(cohort, tiny(f"initial_weights={renamed}"), 1, tmp_path / "results", options)
+
+
+def test_a_fold_that_a_bundle_lacks_is_told(bundle: Path) -> None:
+    with pytest.raises(ModelError, match="has no fold 3 to start from; there are 0"):
+        bundled_checkpoint(bundle, "3")
+
+
+def test_several_models_in_one_are_refused(bundle: Path, tmp_path: Path) -> None:
+    joint = join_bundles([Bundle.open(bundle)] * 2, tmp_path / "joint")
+    with pytest.raises(ModelError, match="joins 2 models"):
+        bundled_checkpoint(joint.path, "0")
+
+
+def test_another_architecture_is_refused(tmp_path: Path) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe(residual=True))
+    exported = export_model(ExportRequest([folder]), tmp_path / "bundle")
+    with pytest.raises(ModelError, match="not nnU-Net's PlainConvUNet"):
+        bundled_checkpoint(exported.path, "0")
+
+
+def test_a_network_that_answers_otherwise_is_refused(bundle: Path, tmp_path: Path) -> None:
+    """One convolution's values doubled, with the digests signed anew."""
+    changed = shutil.copytree(bundle, tmp_path / "bundle")
+    (path,) = changed.glob("*.onnx")
+    model = onnx.load(path)
+    weight = next(weight for weight in model.graph.initializer if "seg_layers" in weight.name)
+    weight.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(weight) + np.float32(1), weight.name))
+    path.write_bytes(model.SerializeToString())
+    opened = Bundle.open(bundle)
+    write_bundle_file(changed, opened.members, opened.card)
+    with pytest.raises(ModelError, match="cannot be trained on"):
+        bundled_checkpoint(changed, "0")
