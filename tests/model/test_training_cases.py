@@ -45,6 +45,18 @@ def test_what_the_initial_weights_have_seen_counts(tmp_path: Path) -> None:
     assert seen_cases(tmp_path / "fold_1") is None
 
 
+def test_names_of_before_count_as_seen_too(tmp_path: Path) -> None:
+    (tmp_path / SPLIT_FILE).write_text('{"train": ["abc"], "validation": [], "earlier": ["d"]}')
+    assert seen_cases(tmp_path) == case_digests(["abc", "d"])
+
+
+def test_weights_of_unknown_history_leave_it_unknown(tmp_path: Path) -> None:
+    write_split(tmp_path / "fold_0", Fold(("abc",), ("c",)), earlier=None)
+    assert seen_cases(tmp_path / "fold_0") is None
+    assert read_split(tmp_path / "fold_0") == Fold(("abc",), ("c",))
+    assert trained_on(tmp_path, ["0"]) == {}
+
+
 def test_a_bundle_keeps_digests_alone(tmp_path: Path) -> None:
     write_training_cases(tmp_path, {"fold.onnx": case_digests(["abc"])})
     assert read_training_cases(tmp_path) == {"fold.onnx": {ABC[:16]}}

@@ -1,6 +1,7 @@
 """A network of a bundle, taken back to where training can go on from it."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +16,22 @@ from petlesion.errors import CohortError, ModelError
 from petlesion.inference.backends.torch import open_model_folder
 from petlesion.model.bundle import Bundle, write_bundle_file
 from petlesion.model.join import join_bundles
-from petlesion.model.training_cases import case_digests, seen_cases
+from petlesion.model.training_cases import (
+    Digests,
+    case_digests,
+    read_training_cases,
+    seen_cases,
+    trained_on,
+    write_training_cases,
+)
 from petlesion.training.bundle_weights import bundled_checkpoint
 from petlesion.training.export import ExportRequest, export_model
 from petlesion.training.planning import build_network
 from petlesion.training.trainer import TrainingOptions, train
 from tests.inference.nnunet import Recipe, write_model_folder
 from tests.training.conftest import tiny
+
+ONCE = ("epochs=1", "iterations=1")
 
 pytestmark = pytest.mark.usefixtures("draw_in_this_process")
 
@@ -100,15 +110,58 @@ def test_training_goes_on_from_a_bundle(
     assert all(after[name].abs().max() < 1e-6 for name in heads - last)
 
 
-def test_what_a_bundle_was_trained_on_counts_as_seen(
+def retold(bundle: Path, folder: Path, cases: Mapping[str, Digests]) -> Path:
+    """A copy of a bundle that tells of other training cases."""
+    copy = shutil.copytree(bundle, folder)
+    opened = Bundle.open(bundle)
+    write_training_cases(copy, cases)
+    write_bundle_file(copy, opened.members, opened.card)
+    return copy
+
+
+def test_what_a_bundle_was_trained_on_is_passed_on(
     cohort: Cohort, options: TrainingOptions, bundle: Path, tmp_path: Path
 ) -> None:
-    barely = tiny(f"initial_weights={bundle}", "epochs=1", "iterations=1")
-    fold = train(cohort, barely, 0, tmp_path / "on", options)
-    assert seen_cases(fold) == case_digests(cohort.folds[0].train)
-    again = tiny(f"initial_weights={fold / 'checkpoint_final.pth'}", "epochs=1", "iterations=1")
-    other = replace(again, seed=1)
-    assert seen_cases(train(cohort, other, 0, tmp_path / "again", options)) == seen_cases(fold)
+    """From a bundle of another cohort to a run, from that to another, to a bundle, and to a run again."""
+    seen = case_digests(["another"]) | case_digests(cohort.folds[0].train)
+    start = retold(bundle, tmp_path / "bundle", {"member_0_fold_0.onnx": case_digests(["another"])})
+    fold = train(cohort, tiny(f"initial_weights={start}", *ONCE), 0, tmp_path / "first", options)
+    assert seen_cases(fold) == seen
+    fold = train(cohort, tiny(f"initial_weights={fold.parent}", *ONCE), 0, tmp_path / "second", options)
+    assert seen_cases(fold) == seen
+    exported = export_model(ExportRequest([fold.parent], folds=["0"]), tmp_path / "exported").path
+    assert read_training_cases(exported) == {"member_0_fold_0.onnx": seen}
+    fold = train(cohort, tiny(f"initial_weights={exported}", *ONCE), 0, tmp_path / "third", options)
+    assert seen_cases(fold) == seen
+
+
+def test_a_bundle_that_tells_nothing_is_told_of_and_leaves_the_run_unsure(
+    cohort: Cohort, options: TrainingOptions, bundle: Path, tmp_path: Path
+) -> None:
+    start = retold(bundle, tmp_path / "bundle", {})
+    said: list[str] = []
+    talking = replace(options, say=said.append)
+    fold = train(cohort, tiny(f"initial_weights={start}", *ONCE), 0, tmp_path / "results", talking)
+    assert any("does not tell which studies it was trained on" in sentence for sentence in said)
+    assert seen_cases(fold) is None
+    assert trained_on(fold.parent, ["0"]) == {}
+
+
+def test_a_study_that_is_kept_for_the_test_must_be_unseen(
+    cohort: Cohort, options: TrainingOptions, bundle: Path, tmp_path: Path
+) -> None:
+    (first, *others) = cohort.cases
+    kept = cohort.with_cases([replace(first, split="test"), *others])
+    start = retold(bundle, tmp_path / "bundle", {"member_0_fold_0.onnx": case_digests([first.case_id])})
+    with pytest.raises(CohortError, match="1 of the cases that this fold holds out or the cohort keeps"):
+        train(kept, tiny(f"initial_weights={start}", *ONCE), 0, tmp_path / "results", options)
+
+
+def test_a_model_of_images_that_lie_otherwise_is_refused(tmp_path: Path) -> None:
+    folder = write_model_folder(tmp_path / "model", Recipe())
+    exported = export_model(ExportRequest([folder], orientation="RAS"), tmp_path / "bundle")
+    with pytest.raises(ModelError, match="was trained on images in RAS, and a cohort's are in LPS"):
+        bundled_checkpoint(exported.path, "0")
 
 
 def test_a_fold_that_a_bundle_was_trained_on_is_not_held_out(
@@ -125,7 +178,7 @@ def test_a_fold_that_a_bundle_was_trained_on_is_not_held_out(
 
 
 def test_a_fold_that_a_bundle_lacks_is_told(bundle: Path) -> None:
-    with pytest.raises(ModelError, match="has no fold 3 to start from; there are 0"):
+    with pytest.raises(ModelError, match="has no fold 3 to start from, only 0; train"):
         bundled_checkpoint(bundle, "3")
 
 

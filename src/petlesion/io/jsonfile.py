@@ -1,4 +1,4 @@
-"""JSON files, of which nobody knows who wrote them."""
+"""JSON files from any source."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ TRAINING_CASES_FILE = "training_cases.json"
 Digests = frozenset[str]
 _DIGITS = 16
 _EARLIER = "earlier_sha256"
+_NAMED_EARLIER = "earlier"  # as folds kept it before: names
 
 
 def case_digests(case_ids: Iterable[str]) -> Digests:
@@ -31,30 +33,32 @@ def case_digests(case_ids: Iterable[str]) -> Digests:
     return frozenset(hashlib.sha256(case_id.encode()).hexdigest()[:_DIGITS] for case_id in case_ids)
 
 
-def write_split(fold_folder: Path, fold: Fold, earlier: Digests = frozenset()) -> None:
+def write_split(fold_folder: Path, fold: Fold, earlier: Digests | None = frozenset()) -> None:
     """Keep what a fold is trained and validated on, whole or not at all.
 
-    `earlier` are digests of the cases that its initial weights were trained on.
+    `earlier` are digests of the cases that its initial weights were trained on, None where nobody knows them.
     """
-    content = {"train": fold.train, "validation": fold.validation}
-    if earlier:
-        content[_EARLIER] = tuple(sorted(earlier))
+    content: dict[str, Any] = {"train": fold.train, "validation": fold.validation}
+    if earlier is None or earlier:
+        content[_EARLIER] = None if earlier is None else sorted(earlier)
     write_text(fold_folder / SPLIT_FILE, json.dumps(content, indent=1) + "\n")
 
 
 def read_split(fold_folder: Path) -> Fold | None:
     """What a fold was trained and validated on; None where that was not kept. Raises ModelError."""
     stored = _read_split(fold_folder)
-    return Fold(tuple(stored["train"]), tuple(stored["validation"])) if stored else None
+    return stored.fold if stored else None
 
 
 def seen_cases(fold_folder: Path) -> Digests | None:
     """Digests of the cases that a fold's weights have been trained on, the initial ones' among them.
 
-    None where that was not kept. Raises ModelError.
+    None where that was not kept, of the fold or of its initial weights. Raises ModelError.
     """
     stored = _read_split(fold_folder)
-    return case_digests(stored["train"]) | frozenset(stored[_EARLIER]) if stored else None
+    if stored is None or stored.earlier is None:
+        return None
+    return case_digests(stored.fold.train) | stored.earlier
 
 
 def trained_on(folder: Path, folds: Iterable[str]) -> dict[str, Digests]:
@@ -86,18 +90,24 @@ def read_training_cases(bundle: Path) -> dict[str, Digests]:
         raise _broken(path) from None
 
 
-def _read_split(fold_folder: Path) -> dict[str, list[str]] | None:
+@dataclass(frozen=True)
+class _Split:
+    """What split.json holds; `earlier` is None where nobody knows what the initial weights have seen."""
+
+    fold: Fold
+    earlier: Digests | None
+
+
+def _read_split(fold_folder: Path) -> _Split | None:
     path = fold_folder / SPLIT_FILE
     if not path.is_file():
         return None
     try:
         stored = _read_json(path)
-        parts = {
-            "train": stored["train"],
-            "validation": stored["validation"],
-            _EARLIER: stored.get(_EARLIER, ()),
-        }
-        return {part: list(cases) for part, cases in parts.items()}
+        fold = Fold(tuple(stored["train"]), tuple(stored["validation"]))
+        digests = stored.get(_EARLIER, ())
+        named = case_digests(stored.get(_NAMED_EARLIER, ()))
+        return _Split(fold, None if digests is None else named | frozenset(digests))
     except (KeyError, TypeError, AttributeError):
         raise _broken(path) from None
 

@@ -24,14 +24,15 @@ from petlesion.inference.verify import PROBABILITY_TOLERANCE, probe_probability
 from petlesion.model.bundle import Bundle, BundleMember
 from petlesion.model.plan import Interpolation, Normalization, Plan
 from petlesion.model.probe import probe_sample, read_samples
-from petlesion.training.checkpoint import RECORDS, Checkpoint
+from petlesion.training.checkpoint import Checkpoint
 from petlesion.training.jsonfile import Json
-from petlesion.training.nnunet import CONFIGURATION, PLANS_NAME
+from petlesion.training.nnunet import CONFIGURATION
 from petlesion.training.planning import BY_COHORT, build_network
+from petlesion.volume import LPS
 
-_ENCODER = re.compile(r"encoder\.stages\.(\d+)\.0\.convs\.\d+\.all_modules\.0\.weight")
-_DECODER = re.compile(r"decoder\.stages\.(\d+)\.convs\.\d+\.all_modules\.0\.weight")
-_HALF = ".half"
+_ENCODER = re.compile(r"encoder\.stages\.(\d+)\.0\.convs\.\d+\.(?:conv|all_modules\.0)\.weight")
+_DECODER = re.compile(r"decoder\.stages\.(\d+)\.convs\.\d+\.(?:conv|all_modules\.0)\.weight")
+_HALF = ".half"  # as the export names what it rounds
 _RESAMPLING = "resample_data_or_seg_to_shape"
 # What nnU-Net's planner says of every PlainConvUNet.
 _LAYERS: Json = {
@@ -59,7 +60,14 @@ def bundled_checkpoint(path: Path, fold: str) -> tuple[Path, Checkpoint]:
         raise ModelError(f"{path} joins {len(bundle.members)} models; start from a bundle of one of them")
     (member,) = bundle.members
     if fold not in member.networks:
-        raise ModelError(f"{path} has no fold {fold} to start from; there are {', '.join(member.networks)}")
+        raise ModelError(
+            f"{path} has no fold {fold} to start from, only {', '.join(member.networks)}; train one of these"
+        )
+    if member.plan.orientation != LPS:
+        raise ModelError(
+            f"{path} was trained on images in {member.plan.orientation}, and a cohort's are in {LPS}; "
+            "start from a model of such images"
+        )
     network_path = path / member.networks[fold]
     graph = onnx.load(network_path).graph
     plans, dataset_json = (
@@ -72,7 +80,6 @@ def bundled_checkpoint(path: Path, fold: str) -> tuple[Path, Checkpoint]:
     return network_path, {
         "network_weights": network.state_dict(),
         "init_args": {"plans": plans, "dataset_json": dataset_json},
-        RECORDS: [],
     }
 
 
@@ -86,9 +93,7 @@ def _architecture(graph: onnx.GraphProto, path: Path) -> Json:
             if found:
                 stages.setdefault(int(found[1]), []).append(node)
     if len(encoder) < 2 or len(decoder) != len(encoder) - 1:
-        raise ModelError(
-            f"{path} is not nnU-Net's PlainConvUNet; start from the run that it was exported from"
-        )
+        raise _other_network(path)
     weights = _weights(graph)
     firsts = [encoder[stage][0] for stage in sorted(encoder)]
     return {
@@ -121,19 +126,22 @@ def _weights(graph: onnx.GraphProto) -> dict[str, np.ndarray[Any, Any]]:
 
 def _take_weights(network: nn.Module, weights: Mapping[str, np.ndarray[Any, Any]], path: Path) -> None:
     """Give a network the weights of a graph, whose names begin with the modules that wrapped it in export."""
-    for head in network.decoder.seg_layers:  # type: ignore[union-attr]
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
+    *heads, _ = network.decoder.seg_layers  # type: ignore[union-attr, misc]
+    for parameter in nn.ModuleList(heads).parameters():
+        nn.init.zeros_(parameter)
     own = network.state_dict()
+    missing = {parameter.data_ptr() for parameter in network.parameters()}
+    missing -= {parameter.data_ptr() for parameter in nn.ModuleList(heads).parameters()}
     for name, values in weights.items():
         known = next((name[start:] for start in _beginnings(name) if name[start:] in own), None)
         if known is None:
             continue
         if own[known].shape != values.shape:
-            raise ModelError(
-                f"{path} is not nnU-Net's PlainConvUNet; start from the run that it was exported from"
-            )
+            raise _other_network(path)
         own[known].copy_(torch.from_numpy(values))
+        missing.discard(own[known].data_ptr())
+    if missing:
+        raise _other_network(path)
 
 
 def _beginnings(name: str) -> list[int]:
@@ -152,23 +160,24 @@ def _check_answer(network: nn.Module, bundle: Bundle, member: BundleMember, path
         head[1:] -= shift
     network.decoder.deep_supervision = True  # type: ignore[union-attr]
     expected = read_samples(bundle)[path.stem]
-    if found.shape != expected.shape or np.abs(found - expected).max() > PROBABILITY_TOLERANCE:
+    same = found.shape == expected.shape and np.abs(found - expected).max() <= PROBABILITY_TOLERANCE
+    if not same:  # nor is what is no number
         raise ModelError(
             f"{path} cannot be trained on: it does not answer as its layers say; start from its run"
         )
 
 
+def _other_network(path: Path) -> ModelError:
+    return ModelError(f"{path} is not nnU-Net's PlainConvUNet; start from the run that it was exported from")
+
+
 def _plans_of(plan: Plan, architecture: Json) -> Json:
     """A bundle's plan as nnU-Net's plans.json."""
     configuration = {
-        "data_identifier": f"{PLANS_NAME}_{CONFIGURATION}",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
         "patch_size": list(plan.patch_size),
         "spacing": list(plan.spacing_mm),
         "normalization_schemes": [channel.scheme for channel in plan.normalization],
         "use_mask_for_norm": [channel.within_mask for channel in plan.normalization],
-        "batch_dice": True,
         "architecture": architecture,
     }
     kinds = {
@@ -185,7 +194,6 @@ def _plans_of(plan: Plan, architecture: Json) -> Json:
             "force_separate_z": interpolation.separate_slices,
         }
     return {
-        "plans_name": PLANS_NAME,
         "transpose_forward": list(plan.transpose),
         "transpose_backward": [plan.transpose.index(axis) for axis in range(3)],
         "label_manager": "LabelManager",
@@ -211,5 +219,4 @@ def _dataset_json(plan: Plan) -> Json:
     return {
         "channel_names": {str(number): name for number, name in enumerate(plan.channels)},
         "labels": dict(plan.labels),
-        "file_ending": ".nii.gz",
     }

@@ -26,12 +26,12 @@ from petlesion.inference.backends.torch import (
 from petlesion.inference.resampling import Float
 from petlesion.inference.verify import PROBABILITY_TOLERANCE, probe_probability
 from petlesion.io.atomic import atomic_folder
-from petlesion.io.jsonfile import load_json
 from petlesion.model.bundle import BUNDLE_FILE, Bundle, BundleMember, ModelCard, write_bundle_file
 from petlesion.model.plan import Plan
 from petlesion.model.probe import PROBE_FILE, probe_sample
 from petlesion.model.training_cases import Digests, trained_on, write_training_cases
 from petlesion.records import check_replaceable
+from petlesion.training.jsonfile import read_json
 from petlesion.training.run import EXPERIMENT_NAME
 
 _OPSET = 20
@@ -209,7 +209,7 @@ def _experiment_of(run: Path) -> dict[str, Any] | None:
     path = run / EXPERIMENT_NAME
     if not path.is_file():
         return None
-    content: dict[str, Any] = load_json(path)
+    content = read_json(path)
     settings = content.get("experiment", {})
     for setting in _PLACES:
         if settings.get(setting):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from petlesion.cohort.layout import PET_CHANNEL, Fold
+from petlesion.cohort.layout import PET_CHANNEL
 from petlesion.errors import CohortError, ExperimentError
 from petlesion.experiments import Experiment
 from petlesion.model.bundle import BUNDLE_FILE
@@ -45,29 +45,32 @@ _RESAMPLING = (
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """A checkpoint to start from, and digests of the cases that it saw, as far as they were kept."""
+    """A checkpoint to start from, and digests of the cases that it saw; None where nobody kept them."""
 
     path: Path
     checkpoint: Checkpoint
-    trained_on: Digests
+    trained_on: Digests | None
 
     @classmethod
     def of(cls, experiment: Experiment, fold: int) -> InitialWeights | None:
         """Those that an experiment names for a fold, if it does.
 
-        They are of a checkpoint, or of the same fold of a run or a bundle. Raises CohortError for a file that
-        holds none, and ModelError for a bundle that does not.
+        They are of a checkpoint, or of the same fold of a run or a bundle. Raises CohortError for a path that
+        holds none of these, and ModelError for a bundle whose network cannot be trained on.
         """
         if experiment.initial_weights is None:
             return None
         path = Path(experiment.initial_weights)
         if (path / BUNDLE_FILE).is_file():
             network, checkpoint = bundled_checkpoint(path, str(fold))
-            return cls(network, checkpoint, read_training_cases(path).get(network.name, frozenset()))
+            return cls(network, checkpoint, read_training_cases(path).get(network.name))
         if path.is_dir():
             path = path / f"fold_{fold}" / FINAL_NAME
-        checkpoint = load_checkpoint(path, torch.device("cpu"))
-        return cls(path, checkpoint, seen_cases(path.parent) or frozenset())
+        if not path.is_file():
+            raise CohortError(
+                f"{path} is missing; give a checkpoint, a run with that fold or a bundle to start from"
+            )
+        return cls(path, load_checkpoint(path, torch.device("cpu")), seen_cases(path.parent))
 
     @property
     def plan(self) -> Json:
@@ -97,17 +100,13 @@ class InitialWeights:
                 fitted[name] = fitted[name][:, channels] * factors.reshape(1, -1, 1, 1, 1)
         return fitted
 
-    def seen(self, fold: Fold) -> Digests:
-        """Digests of the cases that they were trained on, as far as that was kept.
-
-        Raises CohortError if a case that the fold holds out is among them.
-        """
-        if held_out := self.trained_on & case_digests(fold.validation):
+    def check_unseen(self, held_out: Iterable[str]) -> None:
+        """Raise CohortError if they were trained on a case that is held out or kept for the test."""
+        if seen := (self.trained_on or frozenset()) & case_digests(held_out):
             raise CohortError(
-                f"{self.path} was trained on {len(held_out)} of the cases that this fold holds out; "
-                "start from weights that have not seen them"
+                f"{self.path} was trained on {len(seen)} of the cases that this fold holds out or the cohort "
+                "keeps for its test; start from weights that have not seen them"
             )
-        return self.trained_on
 
     def take_plan_over(self, plan: Json, dataset_json: Mapping[str, Any]) -> Json:
         """A cohort's plan with the spacing, axes, intensities and stages that the weights were trained with.

@@ -103,8 +103,8 @@ class Learner:
             self.network.load_state_dict(initial.weights_for(self.network, plan, dataset_json))
         except RuntimeError as error:
             raise ExperimentError(
-                f"{initial.path} holds the weights of another network; train it with this run's input, patch "
-                "and features"
+                f"{initial.path} holds the weights of another network; start from one of this run's labels "
+                "and features, or set base_features and max_features to its own"
             ) from error
 
     def restore(self, checkpoint: dict[str, Any]) -> None:

@@ -124,7 +124,13 @@ def train(
         # Planning and preprocessing may take hours: what the earlier run lacks is told before.
         find_unsure(run_folder(results, cohort.name, experiment), cohort, experiment, folds[fold]).check()
     initial = InitialWeights.of(experiment, fold)
-    earlier = frozenset() if initial is None else initial.seen(folds[fold])
+    if initial is not None:
+        initial.check_unseen((*folds[fold].validation, *(case.case_id for case in cohort.test_cases)))
+        if initial.trained_on is None:
+            options.say(
+                f"{initial.path} does not tell which studies it was trained on: "
+                "it cannot be checked that none of them is held out"
+            )
     run, data_folder = prepare_run(cohort, experiment, results, options, initial)
     run.check_split(fold, folds[fold])
     fold_folder = run.fold_folder(fold)
@@ -132,7 +138,7 @@ def train(
         return fold_folder
     with run.lock(fold):
         if not (fold_folder / LATEST_NAME).exists():
-            write_split(fold_folder, folds[fold], earlier)
+            write_split(fold_folder, folds[fold], initial.trained_on if initial else frozenset())
         computation = choose_computation(device, experiment, run.plan, options.say)
         prepare_device(device)
         options.say(f"fold {fold}: {computation.describe()}")
