@@ -150,11 +150,10 @@ def test_a_bundle_that_tells_nothing_is_told_of_and_leaves_the_run_unsure(
 def test_a_study_that_is_kept_for_the_test_must_be_unseen(
     cohort: Cohort, options: TrainingOptions, bundle: Path, tmp_path: Path
 ) -> None:
-    (first, *others) = cohort.cases
-    kept = cohort.with_cases([replace(first, split="test"), *others])
-    start = retold(bundle, tmp_path / "bundle", {"member_0_fold_0.onnx": case_digests([first.case_id])})
+    seen = case_digests([cohort.test_cases[0].case_id])
+    start = retold(bundle, tmp_path / "bundle", {"member_0_fold_0.onnx": seen})
     with pytest.raises(CohortError, match="1 of the cases that this fold holds out or the cohort keeps"):
-        train(kept, tiny(f"initial_weights={start}", *ONCE), 0, tmp_path / "results", options)
+        train(cohort, tiny(f"initial_weights={start}", *ONCE), 0, tmp_path / "results", options)
 
 
 def test_a_model_of_images_that_lie_otherwise_is_refused(tmp_path: Path) -> None:

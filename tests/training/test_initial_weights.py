@@ -188,7 +188,7 @@ def test_filters_are_converted_to_another_scale_of_pet(finished: Path, rng: np.r
     checkpoint = torch.load(path, weights_only=True)
     arguments = checkpoint["init_args"]
     theirs, ours = (scaled_alike(arguments["plans"], *scale) for scale in ((4.0, 3.0), (0.7, 1.0)))
-    initial = InitialWeights(path, {**checkpoint, "init_args": {**arguments, "plans": theirs}})
+    initial = InitialWeights(path, {**checkpoint, "init_args": {**arguments, "plans": theirs}}, None)
     network = build_network(ours, arguments["dataset_json"], deep_supervision=True)
     assert initial.take_plan_over(ours, arguments["dataset_json"]) == ours
     converted = initial.weights_for(network, ours, arguments["dataset_json"])
