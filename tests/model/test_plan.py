@@ -4,7 +4,14 @@ from typing import Any
 import pytest
 
 from petlesion.errors import ModelError
-from petlesion.model.plan import Interpolation, Normalization, Plan, plan_from_json, plan_from_nnunet
+from petlesion.model.plan import (
+    Interpolation,
+    Normalization,
+    Plan,
+    plan_from_json,
+    plan_from_nnunet,
+    plan_to_nnunet,
+)
 from tests.inference.nnunet import Recipe, dataset_of, plans_of
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -42,6 +49,12 @@ def test_plans_of_2023_have_the_same_facts() -> None:
 def test_json_there_and_back() -> None:
     plan = read()
     assert plan_from_json(json.loads(json.dumps(plan.as_json()))) == plan
+
+
+def test_nnunets_plans_there_and_back() -> None:
+    plan = read()
+    plans, dataset = plan_to_nnunet(plan, "3d_fullres", {})
+    assert plan_from_nnunet(plans, dataset, "3d_fullres", mirror_axes=(0, 1)) == plan
 
 
 @pytest.mark.parametrize(

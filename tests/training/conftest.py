@@ -8,7 +8,7 @@ import pytest
 from petlesion.cohort.layout import Cohort, Fold, add_study, create_cohort, write_folds
 from petlesion.experiments import Experiment, find_experiment, with_settings
 from petlesion.training import trainer
-from petlesion.training.trainer import TrainingOptions
+from petlesion.training.trainer import TrainingOptions, train
 from tests.conftest import make_phantom
 
 CASES = 5
@@ -50,6 +50,18 @@ def preprocessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def options(preprocessed: Path) -> TrainingOptions:
     return TrainingOptions(device="cpu", preprocessed=preprocessed, processes=1)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    cohort: Cohort,
+    options: TrainingOptions,
+    draw_in_this_process: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The folder of fold 0 of a short run, whose weights others start from."""
+    short = tiny("epochs=1", "iterations=2")
+    return train(cohort, short, 0, tmp_path_factory.mktemp("results"), options)
 
 
 @pytest.fixture(scope="module")

@@ -37,20 +37,9 @@ pytestmark = pytest.mark.usefixtures("draw_in_this_process")
 
 
 @pytest.fixture(scope="module")
-def fold_folder(
-    cohort: Cohort,
-    options: TrainingOptions,
-    draw_in_this_process: None,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The folder of fold 0 of a short run."""
-    return train(cohort, tiny("epochs=1", "iterations=2"), 0, tmp_path_factory.mktemp("results"), options)
-
-
-@pytest.fixture(scope="module")
-def bundle(fold_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That fold as a bundle whose logits are shifted and whose weights are halved."""
-    request = ExportRequest([fold_folder.parent], folds=["0"], logit_shift=-1.5, halved=True)
+    request = ExportRequest([finished.parent], folds=["0"], logit_shift=-1.5, halved=True)
     return export_model(request, tmp_path_factory.mktemp("bundle") / "bundle").path
 
 
@@ -94,13 +83,13 @@ def test_a_bundle_gives_back_the_network_and_its_plan(recipe: Recipe, tmp_path: 
 
 
 def test_training_goes_on_from_a_bundle(
-    cohort: Cohort, options: TrainingOptions, fold_folder: Path, bundle: Path, tmp_path: Path
+    cohort: Cohort, options: TrainingOptions, finished: Path, bundle: Path, tmp_path: Path
 ) -> None:
     barely = tiny(f"initial_weights={bundle}", "epochs=1", "iterations=1", "learning_rate=1e-9")
     fold = train(cohort, barely, 0, tmp_path, options)
     before, after = (
         torch.load(folder / "checkpoint_final.pth", weights_only=True)["network_weights"]
-        for folder in (fold_folder, fold)
+        for folder in (finished, fold)
     )
     heads = {name for name in before if "seg_layers" in name}
     last = {name for name in heads if f"seg_layers.{len(heads) // 2 - 1}." in name}

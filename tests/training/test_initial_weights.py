@@ -28,18 +28,6 @@ BARELY = ("epochs=1", "iterations=1", "learning_rate=1e-9")
 pytestmark = pytest.mark.usefixtures("draw_in_this_process")
 
 
-@pytest.fixture(scope="module")
-def finished(
-    cohort: Cohort,
-    options: TrainingOptions,
-    draw_in_this_process: None,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The folder of a fold whose weights others start from."""
-    short = tiny("epochs=1", "iterations=2")
-    return train(cohort, short, 0, tmp_path_factory.mktemp("results"), options)
-
-
 def prepared(
     cohort: Cohort, experiment: Experiment, results: Path, options: TrainingOptions
 ) -> tuple[Run, Path]:

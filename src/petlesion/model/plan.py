@@ -19,8 +19,9 @@ Json = Mapping[str, Any]
 CT = "CT"
 PET = "PET"
 _CHANNEL_NAMES = {"CT": CT, "CTRES": CT, "PET": PET, "PT": PET, "SUV": PET}
+_BY_STATISTICS = "CTNormalization"
 _SCHEMES = (
-    "CTNormalization",
+    _BY_STATISTICS,
     "ZScoreNormalization",
     "NoNormalization",
     "RescaleTo01Normalization",
@@ -226,6 +227,43 @@ def plan_from_nnunet(
         ) from None
 
 
+def plan_to_nnunet(
+    plan: Plan, configuration: str, architecture: Json
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A plan as nnU-Net v2's plans.json and dataset.json, with nnU-Net's description of the network."""
+    settings = {
+        "patch_size": list(plan.patch_size),
+        "spacing": list(plan.spacing_mm),
+        "normalization_schemes": [channel.scheme for channel in plan.normalization],
+        "use_mask_for_norm": [channel.within_mask for channel in plan.normalization],
+        "architecture": architecture,
+    }
+    kinds = {
+        "data": plan.image_interpolation,
+        "seg": Interpolation(order=1),
+        "probabilities": plan.logit_interpolation,
+    }
+    for kind, interpolation in kinds.items():
+        settings[f"resampling_fn_{kind}"] = _RESAMPLING
+        settings[f"resampling_fn_{kind}_kwargs"] = {
+            "is_seg": kind == "seg",
+            "order": interpolation.order,
+            "order_z": interpolation.order_across,
+            "force_separate_z": interpolation.separate_slices,
+        }
+    plans = {
+        "transpose_forward": list(plan.transpose),
+        "transpose_backward": [plan.transpose.index(axis) for axis in range(3)],
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {
+            str(number): _statistics(channel) for number, channel in enumerate(plan.normalization)
+        },
+        "configurations": {configuration: settings},
+    }
+    channel_names = {str(number): name for number, name in enumerate(plan.channels)}
+    return plans, {"channel_names": channel_names, "labels": dict(plan.labels)}
+
+
 def resolve_configuration(plans: Json, name: str) -> dict[str, Any]:
     """The settings of a configuration with those that it inherits."""
     configurations = plans["configurations"]
@@ -297,7 +335,7 @@ def _normalizations(plans: Json, settings: Json) -> tuple[Normalization, ...]:
 
 
 def _normalization(scheme: str, within_mask: bool, statistics: Json) -> Normalization:
-    if scheme != "CTNormalization":
+    if scheme != _BY_STATISTICS:
         return Normalization(scheme, within_mask)
     return Normalization(
         scheme,
@@ -307,6 +345,18 @@ def _normalization(scheme: str, within_mask: bool, statistics: Json) -> Normaliz
         lower=float(statistics["percentile_00_5"]),
         upper=float(statistics["percentile_99_5"]),
     )
+
+
+def _statistics(channel: Normalization) -> dict[str, float]:
+    """What `_normalization` reads."""
+    if channel.scheme != _BY_STATISTICS:
+        return {}
+    return {
+        "mean": channel.mean,
+        "std": channel.std,
+        "percentile_00_5": channel.lower,
+        "percentile_99_5": channel.upper,
+    }
 
 
 def _interpolation(settings: Json, what: str) -> Interpolation:

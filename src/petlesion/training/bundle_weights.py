@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -20,20 +19,23 @@ from torch import nn
 
 from petlesion.errors import ModelError
 from petlesion.inference.backends.torch import TorchNetwork
+from petlesion.inference.resampling import Float
 from petlesion.inference.verify import PROBABILITY_TOLERANCE, probe_probability
 from petlesion.model.bundle import Bundle, BundleMember
-from petlesion.model.plan import Interpolation, Normalization, Plan
+from petlesion.model.plan import plan_to_nnunet
 from petlesion.model.probe import probe_sample, read_samples
 from petlesion.training.checkpoint import Checkpoint
+from petlesion.training.export import HALF, Shifted
 from petlesion.training.jsonfile import Json
 from petlesion.training.nnunet import CONFIGURATION
-from petlesion.training.planning import BY_COHORT, build_network
+from petlesion.training.planning import build_network
 from petlesion.volume import LPS
 
 _ENCODER = re.compile(r"encoder\.stages\.(\d+)\.0\.convs\.\d+\.(?:conv|all_modules\.0)\.weight")
 _DECODER = re.compile(r"decoder\.stages\.(\d+)\.convs\.\d+\.(?:conv|all_modules\.0)\.weight")
-_HALF = ".half"  # as the export names what it rounds
-_RESAMPLING = "resample_data_or_seg_to_shape"
+
+Weights = Mapping[str, Float]
+
 # What nnU-Net's planner says of every PlainConvUNet.
 _LAYERS: Json = {
     "conv_op": "torch.nn.modules.conv.Conv3d",
@@ -70,12 +72,11 @@ def bundled_checkpoint(path: Path, fold: str) -> tuple[Path, Checkpoint]:
         )
     network_path = path / member.networks[fold]
     graph = onnx.load(network_path).graph
-    plans, dataset_json = (
-        _plans_of(member.plan, _architecture(graph, network_path)),
-        _dataset_json(member.plan),
-    )
-    network = build_network(plans, dataset_json, deep_supervision=True)
-    _take_weights(network, _weights(graph), network_path)
+    weights = _weights(graph)
+    architecture = _architecture(graph, weights, network_path)
+    plans, dataset_json = plan_to_nnunet(member.plan, CONFIGURATION, architecture)
+    network = build_network(plans, dataset_json, deep_supervision=False)  # which has its heads all the same
+    _take_weights(network, weights, network_path)
     _check_answer(network, bundle, member, network_path)
     return network_path, {
         "network_weights": network.state_dict(),
@@ -83,7 +84,7 @@ def bundled_checkpoint(path: Path, fold: str) -> tuple[Path, Checkpoint]:
     }
 
 
-def _architecture(graph: onnx.GraphProto, path: Path) -> Json:
+def _architecture(graph: onnx.GraphProto, weights: Weights, path: Path) -> Json:
     """nnU-Net's description of the network, by its convolutions."""
     encoder: dict[int, list[onnx.NodeProto]] = {}
     decoder: dict[int, list[onnx.NodeProto]] = {}
@@ -94,7 +95,6 @@ def _architecture(graph: onnx.GraphProto, path: Path) -> Json:
                 stages.setdefault(int(found[1]), []).append(node)
     if len(encoder) < 2 or len(decoder) != len(encoder) - 1:
         raise _other_network(path)
-    weights = _weights(graph)
     firsts = [encoder[stage][0] for stage in sorted(encoder)]
     return {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
@@ -115,16 +115,16 @@ def _attribute(node: onnx.NodeProto, name: str) -> list[int]:
     return next(list(attribute.ints) for attribute in node.attribute if attribute.name == name)
 
 
-def _weights(graph: onnx.GraphProto) -> dict[str, np.ndarray[Any, Any]]:
+def _weights(graph: onnx.GraphProto) -> Weights:
     """The graph's weights in float32, by the names under which its layers take them."""
     return {
-        weight.name.removesuffix(_HALF): numpy_helper.to_array(weight).astype(np.float32)
+        weight.name.removesuffix(HALF): numpy_helper.to_array(weight).astype(np.float32)
         for weight in graph.initializer
         if weight.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
     }
 
 
-def _take_weights(network: nn.Module, weights: Mapping[str, np.ndarray[Any, Any]], path: Path) -> None:
+def _take_weights(network: nn.Module, weights: Weights, path: Path) -> None:
     """Give a network the weights of a graph, whose names begin with the modules that wrapped it in export.
 
     The exporter keeps equal weights once, such as the ones and zeros that a network begins with; these keep
@@ -150,14 +150,8 @@ def _beginnings(name: str) -> list[int]:
 
 def _check_answer(network: nn.Module, bundle: Bundle, member: BundleMember, path: Path) -> None:
     """Raise ModelError unless the network answers to the bundle's probe as the one that was exported."""
-    network.decoder.deep_supervision = False  # type: ignore[union-attr]
-    head = network.decoder.seg_layers[-1].bias  # type: ignore[union-attr, index]
-    shift = float(member.trained_as.get("logit_shift", 0.0))
-    with torch.no_grad():
-        head[1:] += shift
-        found = probe_sample(probe_probability(TorchNetwork(network, "cpu", "float32"), member.plan))
-        head[1:] -= shift
-    network.decoder.deep_supervision = True  # type: ignore[union-attr]
+    shifted = Shifted(network, float(member.trained_as.get("logit_shift", 0.0)))
+    found = probe_sample(probe_probability(TorchNetwork(shifted, "cpu", "float32"), member.plan))
     expected = read_samples(bundle)[path.stem]
     same = found.shape == expected.shape and np.abs(found - expected).max() <= PROBABILITY_TOLERANCE
     if not same:  # nor is what is no number
@@ -168,54 +162,3 @@ def _check_answer(network: nn.Module, bundle: Bundle, member: BundleMember, path
 
 def _other_network(path: Path) -> ModelError:
     return ModelError(f"{path} is not nnU-Net's PlainConvUNet; start from the run that it was exported from")
-
-
-def _plans_of(plan: Plan, architecture: Json) -> Json:
-    """A bundle's plan as nnU-Net's plans.json."""
-    configuration = {
-        "patch_size": list(plan.patch_size),
-        "spacing": list(plan.spacing_mm),
-        "normalization_schemes": [channel.scheme for channel in plan.normalization],
-        "use_mask_for_norm": [channel.within_mask for channel in plan.normalization],
-        "architecture": architecture,
-    }
-    kinds = {
-        "data": plan.image_interpolation,
-        "seg": Interpolation(order=1),
-        "probabilities": plan.logit_interpolation,
-    }
-    for kind, interpolation in kinds.items():
-        configuration[f"resampling_fn_{kind}"] = _RESAMPLING
-        configuration[f"resampling_fn_{kind}_kwargs"] = {
-            "is_seg": kind == "seg",
-            "order": interpolation.order,
-            "order_z": interpolation.order_across,
-            "force_separate_z": interpolation.separate_slices,
-        }
-    return {
-        "transpose_forward": list(plan.transpose),
-        "transpose_backward": [plan.transpose.index(axis) for axis in range(3)],
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {
-            str(number): _intensities(channel) for number, channel in enumerate(plan.normalization)
-        },
-        "configurations": {CONFIGURATION: configuration},
-    }
-
-
-def _intensities(channel: Normalization) -> Json:
-    if channel.scheme != BY_COHORT:
-        return {}
-    return {
-        "mean": channel.mean,
-        "std": channel.std,
-        "percentile_00_5": channel.lower,
-        "percentile_99_5": channel.upper,
-    }
-
-
-def _dataset_json(plan: Plan) -> Json:
-    return {
-        "channel_names": {str(number): name for number, name in enumerate(plan.channels)},
-        "labels": dict(plan.labels),
-    }

@@ -34,6 +34,9 @@ from petlesion.records import check_replaceable
 from petlesion.training.jsonfile import read_json
 from petlesion.training.run import EXPERIMENT_NAME
 
+HALF = ".half"
+"""What the names of weights end in that are stored in float16."""
+
 _OPSET = 20
 _HALVED = (4096, 2**17)  # weights of so many values become float16: all but biases, or the deep layers' alone
 _HALVED_TOLERANCE = PROBABILITY_TOLERANCE / 2  # as other input than the probe may be harder
@@ -86,7 +89,7 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
             for fold, network in folder.networks.items():
                 if request.halved:
                     _round_to_half(network)
-                shifted = _Shifted(network, request.logit_shift) if request.logit_shift else network
+                shifted = Shifted(network, request.logit_shift) if request.logit_shift else network
                 expected = _write_checked(shifted, folder.plan, target / names[fold])
                 samples[Path(names[fold]).stem] = probe_sample(expected)
             cases |= {names[fold]: digests for fold, digests in trained_on(folder.path, names).items()}
@@ -101,7 +104,7 @@ def export_model(request: ExportRequest, bundle_path: Path) -> Bundle:
     return Bundle.open(bundle_path)
 
 
-class _Shifted(torch.nn.Module):
+class Shifted(torch.nn.Module):
     """A segmentation network with a constant added to all logits but the background's."""
 
     def __init__(self, network: torch.nn.Module, shift: float) -> None:
@@ -185,8 +188,8 @@ def _with_half_weights(model: onnx.ModelProto, smallest: int) -> onnx.ModelProto
         if weight.data_type != TensorProto.FLOAT or values.size < smallest:
             continue
         name = weight.name
-        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + HALF))
+        casts.append(helper.make_node("Cast", [name + HALF], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *halved.graph.node]
     del halved.graph.node[:]
     halved.graph.node.extend(nodes)
