@@ -60,12 +60,14 @@ def test_cases_of_initial_weights_count_as_seen(
         train(cohort, barely, 1, tmp_path, options)
 
 
-def test_initial_weights_of_another_network_are_refused(
+def test_initial_weights_of_another_network_are_refused_before_anything_is_made(
     cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
 ) -> None:
     start = finished / "checkpoint_final.pth"
+    fresh = replace(options, preprocessed=tmp_path / "preprocessed")
     with pytest.raises(ExperimentError, match="another network"):
-        train(cohort, tiny(f"initial_weights={start}", "max_features=16"), 0, tmp_path, options)
+        train(cohort, tiny(f"initial_weights={start}", "max_features=16"), 0, tmp_path / "results", fresh)
+    assert not list(tmp_path.rglob("*.b2nd")) and not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize(("channel", "place"), [("ct", 0), ("pet", 1)])
@@ -179,7 +181,8 @@ def test_filters_are_converted_to_another_scale_of_pet(finished: Path, rng: np.r
     initial = InitialWeights(path, {**checkpoint, "init_args": {**arguments, "plans": theirs}}, None)
     network = build_network(ours, arguments["dataset_json"], deep_supervision=True)
     assert initial.take_plan_over(ours, arguments["dataset_json"]) == ours
-    converted = initial.weights_for(network, ours, arguments["dataset_json"])
+    initial.load_into(network, ours, arguments["dataset_json"])
+    converted = {name: values.detach() for name, values in network.state_dict().items()}
     ct, suv = torch.from_numpy(rng.gamma(2, 1, (2, 1, 8, 8, 8)).astype(np.float32))
     answers = []
     for weights, (mean, std) in ((checkpoint["network_weights"], (4.0, 3.0)), (converted, (0.7, 1.0))):

@@ -84,11 +84,24 @@ class InitialWeights:
         ours = dataset_json["channel_names"]
         return [theirs.get(ours[str(place)]) for place in range(len(ours))]
 
-    def weights_for(self, network: nn.Module, plan: Json, dataset_json: Mapping[str, Any]) -> dict[str, Any]:
+    def load_into(self, network: nn.Module, plan: Json, dataset_json: Mapping[str, Any]) -> None:
+        """Give a network these weights, as far as its channels were theirs.
+
+        Raises ExperimentError unless its shape is theirs otherwise, and for a channel that they never saw.
+        """
+        try:
+            network.load_state_dict(self._weights_for(network, plan, dataset_json))
+        except RuntimeError as error:
+            raise ExperimentError(
+                f"{self.path} holds the weights of another network; start from one of this run's labels "
+                "and features, or set base_features and max_features to its own"
+            ) from error
+
+    def _weights_for(self, network: nn.Module, plan: Json, dataset_json: Mapping[str, Any]) -> dict[str, Any]:
         """The weights by name, fitted to a network of fewer channels or other scales.
 
         Of the first convolution the filters of the network's own channels are taken, converted to the scales
-        of its plan. Raises ExperimentError for a channel that the weights never saw.
+        of its plan.
         """
         channels = self._channels(dataset_json)
         factors = torch.tensor([self._factor(plan, *pair) for pair in enumerate(channels)])

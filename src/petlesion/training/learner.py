@@ -11,7 +11,6 @@ from torch import nn
 
 from petlesion.errors import ExperimentError
 from petlesion.experiments import Experiment
-from petlesion.training.initial_weights import InitialWeights
 from petlesion.training.jsonfile import Json
 from petlesion.training.nnunet import LESION
 from petlesion.training.precision import Computation, Outputs, prepare_network
@@ -93,19 +92,6 @@ class Learner:
             "optimizer_state": self._optimizer.state_dict(),
             "grad_scaler_state": self._scaler.state_dict(),
         }
-
-    def start_from(self, initial: InitialWeights, plan: Json, dataset_json: Json) -> None:
-        """Take over the weights of another network, as far as this one's channels were theirs.
-
-        Raises ExperimentError unless the shape is the same otherwise.
-        """
-        try:
-            self.network.load_state_dict(initial.weights_for(self.network, plan, dataset_json))
-        except RuntimeError as error:
-            raise ExperimentError(
-                f"{initial.path} holds the weights of another network; start from one of this run's labels "
-                "and features, or set base_features and max_features to its own"
-            ) from error
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Go back to what `state` returned, on whatever device it was."""

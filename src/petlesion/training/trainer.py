@@ -173,6 +173,10 @@ def prepare_run(
         experiment,
         *select_input(plan, dataset_json, experiment),
     )
+    if initial is not None:
+        # Preprocessing may take hours: weights that do not fit are told before.
+        network = build_network(run.plan, run.dataset_json, deep_supervision=True)
+        initial.load_into(network, run.plan, run.dataset_json)
     run.write()
     with prepared.lock():
         if missing := len(prepared.missing_cases(plan)):
@@ -282,7 +286,7 @@ class _Training:
             restore_random_states(checkpoint["random_states"], self.device)
             self.records = checkpoint[RECORDS]
         elif initial is not None:
-            self.learner.start_from(initial, self.run.plan, self.run.dataset_json)
+            initial.load_into(self.learner.network, self.run.plan, self.run.dataset_json)
         self.progress.rewrite(self.records)
 
     def finish(self, batches: Batches, options: TrainingOptions) -> None:
