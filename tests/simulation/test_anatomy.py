@@ -78,3 +78,13 @@ def test_more_fat_under_the_skin(woman: Body, man: Body) -> None:
 def test_what_comes_in_pairs_lies_on_both_sides(woman: Body, tissue: Tissue) -> None:
     x = woman.canvas.x[woman.canvas.tissue == tissue]
     assert 0.3 < np.mean(x > 0) < 0.7
+
+
+def test_a_head_has_more_grey_matter_than_white_and_glands_under_its_skin(man: Body) -> None:
+    assert 1.1 < man.ml(Tissue.GREY_MATTER) / man.ml(Tissue.WHITE_MATTER) < 1.6
+    assert 90 < man.ml(Tissue.CEREBELLUM) < 150
+    gland = man.canvas.tissue == Tissue.SALIVARY_GLAND
+    beside = np.zeros_like(gland)
+    beside[:, :, 1:] |= gland[:, :, :-1]
+    beside[:, :, :-1] |= gland[:, :, 1:]
+    assert not (beside & (man.canvas.tissue == Tissue.AIR)).any()

@@ -1,14 +1,18 @@
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from scipy import ndimage
 
 from petlesion.errors import StudyError, UsageError, ValueRangeError
 from petlesion.io.nifti import write_volume
 from petlesion.simulation import SimulationSettings
-from petlesion.simulation.body import Tissue
+from petlesion.simulation.body import Canvas, Tissue
 from petlesion.simulation.masks import (
     BLADDER,
+    BRAIN,
     HEART,
     KIDNEYS,
     LIVER,
@@ -16,10 +20,12 @@ from petlesion.simulation.masks import (
     PROSTATE,
     SPLEEN,
     masks_digest,
+    place_organs,
     read_masks,
 )
 from petlesion.simulation.study import Simulation, simulate_in_full
 from petlesion.volume import Volume
+from tests.simulation.conftest import Body
 
 LABELS = {
     Tissue.SPLEEN: SPLEEN,
@@ -130,3 +136,142 @@ def test_kidneys_as_high_as_the_liver_are_placed(tmp_path: Path, masks: tuple[Pa
     )
     masked_ml = np.count_nonzero(array == KIDNEYS) * volume.voxel_volume_ml
     assert placed_ml == pytest.approx(masked_ml, rel=0.1)
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A reference adult before and after masks took the place of its organs; no test changes them."""
+
+    before: Canvas
+    masks: npt.NDArray[np.uint8]
+    after: Canvas
+
+    def where(self, *tissues: Tissue) -> npt.NDArray[np.bool_]:
+        return np.isin(self.after.tissue, tissues)
+
+    def ml(self, where: npt.NDArray[np.bool_]) -> float:
+        return float(np.count_nonzero(where) * self.after.voxel_volume_ml)
+
+    def middle(self, where: npt.NDArray[np.bool_]) -> tuple[float, ...]:
+        """The middle of some voxels in reference mm (x, y, z)."""
+        return tuple(float(axis[where].mean()) for axis in (self.after.x, self.after.y, self.after.z))
+
+
+_BRAIN = (Tissue.GREY_MATTER, Tissue.WHITE_MATTER, Tissue.CEREBELLUM, Tissue.BRAIN_FLUID)
+_HEART = (26.0, -27.0, 425.0)
+_STEPS_UP, _STEPS_LEFT = 3, 2
+
+
+def masks_of(canvas: Canvas) -> npt.NDArray[np.uint8]:
+    """The body's own organs as masks, moved up and to the left."""
+    labels = np.zeros(256, np.uint8)
+    for tissue, label in (*LABELS.items(), *((tissue, BRAIN) for tissue in _BRAIN)):
+        labels[tissue] = label
+    own = labels[canvas.tissue]
+    away = sum((axis - at) ** 2 for axis, at in zip((canvas.x, canvas.y, canvas.z), _HEART, strict=True))
+    own[(canvas.tissue == Tissue.BLOOD) & (away < 50**2)] = HEART
+    moved: npt.NDArray[np.uint8] = np.roll(own, (_STEPS_UP, _STEPS_LEFT), axis=(0, 2))
+    return moved
+
+
+def masked(body: Body, masks: npt.NDArray[np.uint8]) -> Masked:
+    before = body.canvas
+    after = replace(before, tissue=before.tissue.copy())
+    place_organs(after, masks, body.patient.fat_mm)
+    return Masked(before, masks, after)
+
+
+@pytest.fixture(scope="module")
+def moved(man: Body) -> Masked:
+    return masked(man, masks_of(man.canvas))
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_each_kidney_drains_into_the_bladder(moved: Masked, side: int) -> None:
+    of_side = np.sign(moved.after.x) == side
+    kidney = of_side & (moved.masks == KIDNEYS)
+    pelvis, ureter = (of_side & moved.where(tissue) for tissue in (Tissue.RENAL_PELVIS, Tissue.URETER))
+    assert 5 < moved.ml(pelvis) < 12
+    (kidney_x, _, kidney_z), (pelvis_x, _, pelvis_z) = moved.middle(kidney), moved.middle(pelvis)
+    assert 5 < side * (kidney_x - pelvis_x) < 35
+    assert pelvis_z == pytest.approx(kidney_z, abs=12)
+    assert (ndimage.binary_dilation(pelvis, iterations=2) & ureter).any()
+    bladder = moved.masks == BLADDER
+    # The last piece may lie behind bowel.
+    to_bladder = ndimage.distance_transform_edt(~bladder, sampling=moved.after.spacing_mm)
+    assert to_bladder[ureter].min() < 30
+    z = moved.after.z
+    assert z[bladder].mean() < z[ureter].min() + 10
+    assert z[ureter].max() < z[kidney].max()
+
+
+def test_a_single_kidney_has_the_only_pelvis_and_ureter(woman: Body) -> None:
+    masks = masks_of(woman.canvas)
+    masks[(masks == KIDNEYS) & (woman.canvas.x > 0)] = 0
+    body = masked(woman, masks)
+    draining = body.where(Tissue.RENAL_PELVIS, Tissue.URETER)
+    assert draining.any()
+    assert not draining[body.after.x > 10].any()
+
+
+def test_a_masked_brain_has_its_parts(moved: Masked) -> None:
+    brain = moved.masks == BRAIN
+    cerebellum = moved.where(Tissue.CEREBELLUM)
+    grey_ml, white_ml = (moved.ml(moved.where(t)) for t in (Tissue.GREY_MATTER, Tissue.WHITE_MATTER))
+    assert 1.1 < grey_ml / white_ml < 1.6
+    assert 0.06 < moved.ml(cerebellum) / moved.ml(brain) < 0.13
+    assert brain[cerebellum].all()
+    (x, y, z), (brain_x, brain_y, brain_z) = moved.middle(cerebellum), moved.middle(brain)
+    assert x == pytest.approx(brain_x, abs=6)
+    assert y > brain_y + 20
+    assert z < brain_z - 20
+    fluid = moved.where(Tissue.BRAIN_FLUID)
+    # Ventricles lie deep, and some fluid around the brain.
+    deep = ndimage.binary_erosion(brain, iterations=6)
+    assert moved.ml(fluid & deep) > 5
+    assert moved.ml(fluid & ~deep) > 30
+
+
+def test_a_scan_may_end_inside_a_masked_brain(woman: Body) -> None:
+    whole = woman.canvas
+    masks = masks_of(whole)
+    heights = np.flatnonzero((masks == BRAIN).any(axis=(1, 2)))
+    below = slice(0, int(heights[0]) + 10)
+    cut = Canvas(whole.tissue[below], whole.x[below], whole.y[below], whole.z[below], whole.spacing_mm)
+    body = masked(Body(woman.patient, cut), masks[below])
+    assert body.ml(body.where(Tissue.CEREBELLUM)) > 40
+    # The last slice is no surface: it has as much white matter as any.
+    assert (body.after.tissue[-1] == Tissue.WHITE_MATTER).any()
+
+
+def test_a_gallbladder_hangs_from_a_masked_liver(moved: Masked) -> None:
+    gallbladder, liver = moved.where(Tissue.GALLBLADDER), moved.masks == LIVER
+    assert 20 < moved.ml(gallbladder) < 40
+    assert (ndimage.binary_dilation(gallbladder) & liver).any()
+    (x, y, z), (liver_x, liver_y, liver_z) = moved.middle(gallbladder), moved.middle(liver)
+    assert x > liver_x
+    assert y < liver_y
+    assert z < liver_z - 30
+
+
+def test_great_vessels_join_a_masked_heart(moved: Masked) -> None:
+    labels, _ = ndimage.label(moved.where(Tissue.BLOOD), np.ones((3, 3, 3)))
+    of_heart = np.bincount(labels[(moved.masks == HEART) & (labels > 0)]).argmax()
+    for place in ((-6, -22, 488), (6, 4, 508), (22, 28, 450), (-26, -14, 510), (-22, 8, 300)):
+        axes = (moved.after.x, moved.after.y, moved.after.z)
+        away = sum((axis - at) ** 2 for axis, at in zip(axes, place, strict=True))
+        assert labels.flat[int(away.argmin())] == of_heart, place
+
+
+def test_bones_go_around_masked_organs(moved: Masked) -> None:
+    bones = (Tissue.BONE, Tissue.RED_MARROW, Tissue.YELLOW_MARROW)
+    assert not moved.where(*bones)[moved.masks > 0].any()
+    before = np.isin(moved.before.tissue, bones)
+    covered_ml = moved.ml(before & (moved.masks > 0))
+    assert covered_ml > 100
+    assert moved.ml(moved.where(*bones)) == pytest.approx(moved.ml(before), abs=0.4 * covered_ml)
+
+
+def test_placing_organs_gives_the_same_bytes_each_time(man: Body, moved: Masked) -> None:
+    again = masked(man, moved.masks)
+    np.testing.assert_array_equal(again.after.tissue, moved.after.tissue)

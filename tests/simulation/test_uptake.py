@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from petlesion.simulation.body import Canvas, Tissue
-from petlesion.simulation.uptake import NORMAL, draw_phantom
+from petlesion.simulation.uptake import NORMAL, Phantom, draw_phantom, keep_to_dose
 
 PATIENTS = 300
 
@@ -49,7 +49,38 @@ def test_the_typical_patient_is_the_published_one(
 
 def test_the_heart_may_be_cold_or_hot(drawn: tuple[np.ndarray, np.ndarray]) -> None:
     heart = drawn[0][:, Tissue.MYOCARDIUM]
-    assert np.quantile(heart, 0.1) < 2.5 and np.quantile(heart, 0.95) > 10
+    dark = heart <= drawn[0][:, Tissue.BLOOD]
+    assert np.mean(dark) == pytest.approx(0.36, abs=0.07)  # PMC7408629: 36 % of 302 patients
+    assert np.quantile(heart, 0.9) > 7
+
+
+def test_liver_and_blood_go_together_over_patients(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    liver, blood = (np.log(drawn[0][:, tissue]) for tissue in (Tissue.LIVER, Tissue.BLOOD))
+    assert np.corrcoef(liver, blood)[0, 1] == pytest.approx(0.82, abs=0.1)
+    # Boktor 2013: 2.17 ± 0.44 and 1.55 ± 0.38
+    assert liver.std() == pytest.approx(0.20, abs=0.04) and blood.std() == pytest.approx(0.24, abs=0.05)
+
+
+def test_a_body_holds_no_more_than_the_dose() -> None:
+    tissue = np.full((20, 20, 20), Tissue.MUSCLE)
+    tissue[:, :, :5] = Tissue.AIR
+    suv = np.where(tissue == Tissue.AIR, 0.0, 3.0).astype(np.float32)
+    suv[:2, :2, 10:12] = 50.0
+    lesions = suv == 50
+    phantom = Phantom(canvas_of(tissue), suv, np.where(tissue == Tissue.AIR, -1000, 0).astype(np.float32))
+    litres = suv.size * 4**3 / 1e6
+    weight_kg = 2 * 0.75 * litres  # half of the patient is scanned
+    keep_to_dose(phantom, weight_kg, lesions)
+    held = float(phantom.suv.sum()) * 4**3 / 1e6
+    assert held == pytest.approx(0.95 * weight_kg - 0.5 * 0.75 * litres, rel=1e-4)
+    assert (phantom.suv[lesions] == 50).all() and (phantom.suv[tissue == Tissue.AIR] == 0).all()
+
+
+def test_a_body_that_holds_less_than_the_dose_is_left_as_it_is() -> None:
+    suv = np.full((8, 8, 8), 0.7, np.float32)
+    phantom = Phantom(canvas_of(np.full(suv.shape, Tissue.LIVER)), suv.copy(), np.zeros_like(suv))
+    keep_to_dose(phantom, suv.size * 4**3 / 1e6, np.zeros(suv.shape, bool))
+    np.testing.assert_array_equal(phantom.suv, suv)
 
 
 def test_urine_is_hotter_than_what_makes_it(drawn: tuple[np.ndarray, np.ndarray]) -> None:
@@ -59,7 +90,7 @@ def test_urine_is_hotter_than_what_makes_it(drawn: tuple[np.ndarray, np.ndarray]
     )
     assert bladder > pelvis > kidney > np.median(drawn[0][:, Tissue.LIVER])
     assert ureter > np.median(drawn[0][:, Tissue.BLOOD])
-    assert np.quantile(drawn[0][:, Tissue.BLADDER], 0.95) > 30
+    assert np.quantile(drawn[0][:, Tissue.BLADDER], 0.95) > 25
 
 
 def test_densities_are_those_of_a_textbook(drawn: tuple[np.ndarray, np.ndarray]) -> None:

@@ -264,7 +264,13 @@ class _Deceiver:
     apply: Callable[[_Scene], None]
 
 
+# What changes a whole tissue comes first: it must not multiply what was painted on top of it.
 _DECEIVERS = (
+    _Deceiver(0.04, _fed_muscle),
+    _Deceiver(0.15, _metformin),
+    _Deceiver(0.15, _gastritis),
+    _Deceiver(0.05, _thyroiditis),
+    _Deceiver(0.14, _active_marrow),
     _Deceiver(0.45, _benign_nodes),
     _Deceiver(0.04, _sarcoid_like_nodes),
     _Deceiver(0.06, _brown_fat),
@@ -273,14 +279,9 @@ _DECEIVERS = (
     _Deceiver(0.08, _healing_ribs),
     _Deceiver(0.15, _scar),
     _Deceiver(0.15, _tense_muscle),
-    _Deceiver(0.04, _fed_muscle),
     _Deceiver(0.20, _vocal_cords),
-    _Deceiver(0.15, _metformin),
     _Deceiver(0.20, _bowel_focus),
-    _Deceiver(0.15, _gastritis),
     _Deceiver(0.12, _reflux),
-    _Deceiver(0.05, _thyroiditis),
-    _Deceiver(0.14, _active_marrow),
     _Deceiver(0.12, _pneumonia),
     _Deceiver(0.20, _dependent_lung),
     _Deceiver(0.15, _womb),

@@ -18,7 +18,19 @@ from scipy import ndimage
 from petlesion.errors import InputError, StudyError, UsageError, ValueRangeError
 from petlesion.io.nifti import is_image, read_volume
 from petlesion.simulation.body import BodyMap, Canvas, Patient, Profile, Tissue, one_of
-from petlesion.simulation.shapes import Ellipsoid
+from petlesion.simulation.organ_parts import (
+    BRAIN_TISSUES,
+    MaskedOrgan,
+    clear_heart,
+    clear_ureters,
+    join_great_vessels,
+    move_bones_out,
+    paint_brain,
+    paint_collecting_systems,
+    paint_gallbladder,
+    paint_heart,
+    surround_brain,
+)
 from petlesion.volume import Array, Volume
 
 SPLEEN, KIDNEYS, LIVER, BLADDER, LUNGS, BRAIN, HEART, STOMACH, PROSTATE, GLANDS = range(1, 11)
@@ -41,13 +53,14 @@ _OWN: Mapping[int, tuple[Tissue, ...]] = {
     LIVER: (Tissue.LIVER, Tissue.GALLBLADDER),
     BLADDER: (Tissue.BLADDER,),
     LUNGS: (Tissue.LUNG,),
-    BRAIN: (Tissue.GREY_MATTER, Tissue.WHITE_MATTER, Tissue.CEREBELLUM, Tissue.BRAIN_FLUID),
+    BRAIN: BRAIN_TISSUES,
     HEART: (Tissue.MYOCARDIUM,),
     STOMACH: (Tissue.STOMACH_WALL, Tissue.STOMACH_CONTENT),
     PROSTATE: (Tissue.PROSTATE,),
     GLANDS: (Tissue.SALIVARY_GLAND,),
 }
 _COVER_MM = 12.0
+_MARGIN_MM = 16.0  # around an organ, for what hangs on it
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,18 +175,31 @@ def _heights(places: Mapping[int, npt.NDArray[np.float64]]) -> list[tuple[float,
 
 def place_organs(canvas: Canvas, masks: npt.NDArray[np.uint8], fat_mm: float) -> None:
     """Take the body's own organs out, put the masked ones in and wrap body around what stands out of it."""
-    present = [organ for organ in _OWN if np.any(masks == organ)]
+    masked = {
+        organ: MaskedOrgan.within(canvas, masks == organ, _MARGIN_MM)
+        for organ in _OWN
+        if np.any(masks == organ)
+    }
     _cover(canvas, masks, fat_mm)
-    own = tuple(tissue for organ in present for tissue in _OWN[organ])
-    _clear(canvas, own)
-    if HEART in present:
-        in_heart = one_of(canvas.tissue, (Tissue.BLOOD,)) & (canvas.z > 372) & (canvas.y < 10)
-        canvas.tissue[in_heart] = Tissue.MEDIASTINUM
-    for organ in present:
-        where = masks == organ
-        block = ndimage.find_objects(where.astype(np.uint8))[0]
-        window = (block[0], block[1], block[2])
-        _fill_organ(canvas, window, organ, where[window])
+    before = canvas.tissue.copy()
+    _clear(canvas, masked)
+    for organ, placed in masked.items():
+        _fill_organ(organ, placed)
+    for placed in masked.values():
+        move_bones_out(placed, before, masks > 0)
+    _join(masked, before)
+
+
+def _join(masked: Mapping[int, MaskedOrgan], before: npt.NDArray[np.uint8]) -> None:
+    """Paint what lies between masked organs and the rest of the body, which was `before` without them."""
+    if BRAIN in masked:
+        surround_brain(masked[BRAIN], before)
+    if HEART in masked:
+        join_great_vessels(masked[HEART])
+    if LIVER in masked:
+        paint_gallbladder(masked[LIVER])
+    if KIDNEYS in masked:
+        paint_collecting_systems(masked[KIDNEYS], masked.get(BLADDER))
 
 
 def _coordinates(masks: OrganMasks, organ: int) -> npt.NDArray[np.float64]:
@@ -195,46 +221,25 @@ def _cover(canvas: Canvas, masks: npt.NDArray[np.uint8], fat_mm: float) -> None:
     canvas.tissue[(outside | (canvas.tissue == Tissue.FAT)) & (away < _COVER_MM)] = Tissue.MUSCLE
 
 
-def _clear(canvas: Canvas, own: tuple[Tissue, ...]) -> None:
+def _clear(canvas: Canvas, masked: Mapping[int, MaskedOrgan]) -> None:
     """Fill the body's own organs with what lies around them."""
+    if KIDNEYS in masked:
+        clear_ureters(canvas)
+    if HEART in masked:
+        clear_heart(canvas)
+    own = tuple(tissue for organ in masked for tissue in _OWN[organ])
     where = one_of(canvas.tissue, own)
     background = np.where(canvas.z > 640, Tissue.MUSCLE, np.where(canvas.z > 400, Tissue.MEDIASTINUM, 0))
     background[background == 0] = Tissue.VISCERAL_FAT
-    # A scan may end inside the brain; there is muscle at most where the mask has none.
     canvas.tissue[where] = background[where].astype(np.uint8)
 
 
-def _fill_organ(
-    canvas: Canvas, window: tuple[slice, slice, slice], organ: int, where: npt.NDArray[np.bool_]
-) -> None:
-    if organ in (BRAIN, HEART, STOMACH, KIDNEYS):
-        # The organ is cut, not bounded, where the scan ends.
-        padded = np.pad(where, ((1, 1),) * 3, mode="edge")
-        depth = ndimage.distance_transform_edt(padded, sampling=canvas.spacing_mm)[1:-1, 1:-1, 1:-1]
+def _fill_organ(organ: int, placed: MaskedOrgan) -> None:
     if organ == BRAIN:
-        canvas.fill(window, where, Tissue.WHITE_MATTER)
-        canvas.fill(window, where & (depth < 15), Tissue.GREY_MATTER)
+        paint_brain(placed)
     elif organ == HEART:
-        canvas.fill(window, where, Tissue.BLOOD)
-        _fill_ventricle(canvas, window, where)
-    elif organ == STOMACH:
-        canvas.fill(window, where, Tissue.STOMACH_WALL)
-        canvas.fill(window, where & (depth > 8), Tissue.STOMACH_CONTENT)
-    elif organ == KIDNEYS:
-        canvas.fill(window, where, Tissue.KIDNEY)
-        canvas.fill(window, where & (depth > 15), Tissue.RENAL_PELVIS)
+        paint_heart(placed)
     else:
-        canvas.fill(window, where, _OWN[organ][0])
-
-
-def _fill_ventricle(canvas: Canvas, window: tuple[slice, slice, slice], where: npt.NDArray[np.bool_]) -> None:
-    """The left ventricle in the left lower part of a heart."""
-    coordinates = [axis[window] for axis in (canvas.x, canvas.y, canvas.z)]
-    x, y, z = (float(axis[where].mean()) for axis in coordinates)
-    size = float((np.count_nonzero(where) * canvas.voxel_volume_ml / 620.0) ** (1 / 3))
-    centre = (x + 18 * size, y - 6 * size, z - 14 * size)
-    axis_turn = (20.0, 42.0, -28.0)
-    outer = Ellipsoid(centre, (32 * size, 32 * size, 46 * size), axis_turn)
-    inner = Ellipsoid(centre, (21 * size, 21 * size, 36 * size), axis_turn)
-    canvas.fill(window, where & (outer.distance(*coordinates) < 0), Tissue.MYOCARDIUM)
-    canvas.fill(window, where & (inner.distance(*coordinates) < 0), Tissue.BLOOD)
+        placed.fill(placed.where, _OWN[organ][0])
+    if organ == STOMACH:
+        placed.fill(placed.where & (placed.depth_mm > 6), Tissue.STOMACH_CONTENT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from petlesion.simulation.shapes import Ellipsoid, Point, Shape, Shell, Tube, mi
 _BELLY = (Tissue.VISCERAL_FAT, Tissue.SMALL_BOWEL)
 _CHEST = (Tissue.LUNG, Tissue.MEDIASTINUM)
 _LOOP_MM = 22.0
+_SKIN_MM = 6.0
 
 
 @dataclass(frozen=True)
@@ -239,11 +240,17 @@ def _paint_neck(canvas: Canvas, jitter: _Jitter) -> None:
     for side in (-1, 1):
         canvas.paint(jitter.ellipsoid((side * 17, -8, 572), (9, 9, 21), move_mm=1), Tissue.THYROID)
         canvas.paint(jitter.ellipsoid((side * 28, -58, 648), (11, 15, 12), move_mm=1), Tissue.SALIVARY_GLAND)
-        canvas.paint(jitter.ellipsoid((side * 56, -22, 698), (10, 18, 24), move_mm=1), Tissue.SALIVARY_GLAND)
+        parotid = jitter.ellipsoid((side * 51, -20, 694), (9, 17, 24), move_mm=1)
+        rx, ry, rz = parotid.radii
+        skin = replace(parotid, radii=(rx + _SKIN_MM, ry + _SKIN_MM, rz + _SKIN_MM))
+        canvas.paint(skin, Tissue.FAT, over=(Tissue.AIR,))
+        canvas.paint(parotid, Tissue.SALIVARY_GLAND)
 
 
 def _paint_head(canvas: Canvas, jitter: _Jitter) -> None:
     canvas.paint(jitter.ellipsoid((0, -66, 672), (22, 32, 20), move_mm=1), Tissue.TONGUE)
+    lingual_tonsil = jitter.ellipsoid((0, -36, 660), (11, 5, 9), move_mm=1)
+    canvas.paint(lingual_tonsil, Tissue.TONSIL)
     for side in (-1, 1):
         canvas.paint(jitter.ellipsoid((side * 17, -26, 670), (6, 8, 11), move_mm=1), Tissue.TONSIL)
         canvas.paint(Ellipsoid((side * 31, -92, 742), (12, 12, 12)), Tissue.EYE)
@@ -256,7 +263,7 @@ def _paint_head(canvas: Canvas, jitter: _Jitter) -> None:
     inside = (distance < 0) & (z > 728 + 0.22 * y)
     folds = smooth_field(jitter.texture, distance.shape, canvas.spacing_mm, 9.0)
     canvas.fill(window, inside, Tissue.WHITE_MATTER)
-    cortex = inside & (distance > -13 - 6 * folds)
+    cortex = inside & (distance > -17 - 6 * folds)
     canvas.fill(window, cortex, Tissue.GREY_MATTER)
     canvas.fill(window, inside & ((distance > -1.5) | (np.abs(x) < 1.5)), Tissue.BRAIN_FLUID)
     for side in (-1, 1):
@@ -265,7 +272,7 @@ def _paint_head(canvas: Canvas, jitter: _Jitter) -> None:
         )
         canvas.paint(Ellipsoid((side * 8, -22, 796), (5, 26, 8)), Tissue.BRAIN_FLUID, over=_BRAIN)
         canvas.paint(
-            Ellipsoid((side * 22, 22, 738), (26, 24, 17)), Tissue.CEREBELLUM, over=(*_BRAIN, Tissue.MUSCLE)
+            Ellipsoid((side * 22, 23, 752), (30, 31, 24)), Tissue.CEREBELLUM, over=(*_BRAIN, Tissue.MUSCLE)
         )
     canvas.paint(tube((0, -12, 756, 12), (0, 2, 700, 7)), Tissue.WHITE_MATTER, over=(*_BRAIN, Tissue.MUSCLE))
     canvas.paint(Shell(brain, 2.0), Tissue.BRAIN_FLUID, over=_BRAIN)

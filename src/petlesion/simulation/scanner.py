@@ -63,8 +63,9 @@ def scan_pet(phantom: Phantom, scanner: Scanner, rng: np.random.Generator) -> Fl
     image = _breathe(phantom, scanner.breathing_mm)
     image = blur(image, scanner.resolution_mm, spacing)
     if scanner.scatter > 0:
+        tails = _scattered(image, spacing)
         image *= np.float32(1 - scanner.scatter)
-        image += np.float32(scanner.scatter) * _scattered(image, spacing)
+        image += np.float32(scanner.scatter) * tails
     noise = correlated_noise(rng, image.shape, scanner.noise_grain_mm, spacing)
     # Iterative reconstruction leaves noise that grows somewhat slower than the activity.
     noise *= np.float32(scanner.liver_noise * _LIVER_SUV) * np.power(
@@ -140,9 +141,12 @@ def correlated_noise(
 def _scattered(image: Floats, spacing: tuple[float, float, float]) -> Floats:
     """The image spread so broadly that a coarse grid will do."""
     step = [max(1, round(12.0 / s)) for s in spacing]
-    coarse = image[:: step[0], :: step[1], :: step[2]]
+    padded = np.pad(image, [(0, -size % n) for n, size in zip(step, image.shape, strict=True)])
+    blocks = padded.reshape(
+        [part for n, size in zip(step, padded.shape, strict=True) for part in (size // n, n)]
+    )
     sigma = [_SCATTER_SIGMA_MM / (s * n) for s, n in zip(spacing, step, strict=True)]
-    tail = ndimage.gaussian_filter(coarse, sigma, mode="constant", truncate=3)
+    tail = ndimage.gaussian_filter(blocks.mean(axis=(1, 3, 5)), sigma, mode="constant", truncate=3)
     for axis, (n, size) in enumerate(zip(step, image.shape, strict=True)):
         tail = np.repeat(tail, n, axis=axis).take(range(size), axis=axis)
     result: Floats = tail

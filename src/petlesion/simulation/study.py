@@ -33,7 +33,7 @@ from petlesion.simulation.scanner import (
     scan_pet,
 )
 from petlesion.simulation.tumours import add_lesions
-from petlesion.simulation.uptake import draw_phantom
+from petlesion.simulation.uptake import draw_phantom, keep_to_dose
 from petlesion.volume import Study, Volume
 
 AUTOPET_SPACING_MM = (3.0, 2.0364, 2.0364)
@@ -122,6 +122,7 @@ def simulate_in_full(seed: int, settings: SimulationSettings | None = None) -> S
     phantom = draw_phantom(canvas, uptake_rng, contrast=scanner.contrast)
     add_deceivers(phantom, patient, deceiver_rng)
     truth = add_lesions(phantom, draw_burden(seed, lesion_rng), scanner, lesion_rng)
+    keep_to_dose(phantom, patient.weight_kg, truth)
     add_metal(phantom, patient, scan_rng)
     pet = scan_pet(phantom, scanner, scan_rng)
     ct = scan_ct(phantom, scanner, scan_rng)
