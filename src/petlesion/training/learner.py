@@ -9,9 +9,7 @@ import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 
-from petlesion.errors import ExperimentError
 from petlesion.experiments import Experiment
-from petlesion.training.jsonfile import Json
 from petlesion.training.nnunet import LESION
 from petlesion.training.precision import Computation, Outputs, prepare_network
 from petlesion.training.sampling import Batch
