@@ -7,7 +7,6 @@ Writes into the folder
   Dataset012_Bodies      twice as many others, to go on with
   Dataset011_Box         others (source "simulated"), and each real study as it is and cut anew several
                          times, its CT then a little out of place (source "real"), in five folds
-  Dataset013_Further     others again, in five folds, for each fold to end with
 All cases of a patient stay together, and none is in two of them. A run that was interrupted goes on where it
 stopped.
 """
@@ -41,7 +40,6 @@ MOST_CUT_MM = (10.0, 20.0, 30.0, 40.0, 50.0)
 TO_BEGIN_WITH = range(200), range(200, 240)
 BESIDE_REAL = range(240, 440), range(440, 500)
 TO_GO_ON_WITH = range(500, 900), range(900, 980)
-TO_END_WITH = range(1000, 1400), range(1400, 1460)
 SPACING_MM = (4.0, 4.0, 4.0)
 FIELD_OF_VIEW_MM = 500.0
 MOST_SHIFT_MM = 8.0
@@ -99,13 +97,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     out, workers = arguments.out, arguments.workers
-    for name, numbers, folds in (
-        ("Dataset010_Simulated", TO_BEGIN_WITH, FOLDS_OF_SIMULATED),
-        ("Dataset012_Bodies", TO_GO_ON_WITH, FOLDS_OF_SIMULATED),
-        ("Dataset013_Further", TO_END_WITH, FOLDS),
-    ):
+    for name, numbers in (("Dataset010_Simulated", TO_BEGIN_WITH), ("Dataset012_Bodies", TO_GO_ON_WITH)):
         bodies = create_cohort(out / name)
-        make_cohort(bodies, list(simulated_entries(numbers, arguments.organs)), folds, workers)
+        entries = list(simulated_entries(numbers, arguments.organs))
+        make_cohort(bodies, entries, FOLDS_OF_SIMULATED, workers)
     both = create_cohort(out / "Dataset011_Box")
     entries = [
         *real_entries(arguments.studies),
