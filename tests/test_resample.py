@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from petlesion.errors import ValueRangeError
-from petlesion.resample import resample_mask_to_grid, resample_to_grid
+from petlesion.resample import cell_means, resample_mask_to_grid, resample_to_grid
 from petlesion.volume import Grid, Volume
 
 AIR = -1024.0
@@ -149,3 +149,9 @@ def test_a_mask_takes_the_nearest_voxel(ct: Volume, pet_grid: Grid, degrees: flo
         index = np.rint(exact).astype(int)
         inside = ((index >= 0) & (index < mask.shape)).all()
         assert result[z, y, x] == (inside and mask.array[tuple(index * inside)])
+
+
+def test_cells_are_means_of_whole_blocks_alone() -> None:
+    array = np.arange(4 * 3 * 5, dtype=np.float32).reshape(4, 3, 5)
+    expected = [[[array[z : z + 2, :, x : x + 2].mean() for x in (0, 2)]] for z in (0, 2)]
+    np.testing.assert_allclose(cell_means(array, (2, 7, 2)), expected)  # a cell is no longer than its axis

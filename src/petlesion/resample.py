@@ -9,6 +9,7 @@ them is filled. Grids that are oblique to one another go through SimpleITK's B-s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -75,6 +76,17 @@ class _Axis:
     size: int
     target: int
     coordinates: Floats
+
+
+def cell_means(array: Array, factors: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Means of whole cells of voxels [z, y, x]; what is left over at the far sides is left out."""
+    counts = [max(1, size // factor) for size, factor in zip(array.shape, factors, strict=True)]
+    sizes = [min(factor, size) for size, factor in zip(array.shape, factors, strict=True)]
+    whole = array[tuple(slice(count * size) for count, size in zip(counts, sizes, strict=True))]
+    blocks = whole.astype(np.float32, copy=False).reshape(
+        [length for count, size in zip(counts, sizes, strict=True) for length in (count, size)]
+    )
+    return np.asarray(blocks.mean(axis=(1, 3, 5)), dtype=np.float32)
 
 
 def _parallel_axes(source: Grid, target: Grid) -> list[_Axis] | None:

@@ -23,6 +23,7 @@ from petlesion.simulation.masks import (
     place_organs,
     read_masks,
 )
+from petlesion.simulation.organ_parts import BRAIN_TISSUES
 from petlesion.simulation.study import Simulation, simulate_in_full
 from petlesion.volume import Volume
 from tests.simulation.conftest import Body
@@ -157,7 +158,6 @@ class Masked:
         return tuple(float(axis[where].mean()) for axis in (self.after.x, self.after.y, self.after.z))
 
 
-_BRAIN = (Tissue.GREY_MATTER, Tissue.WHITE_MATTER, Tissue.CEREBELLUM, Tissue.BRAIN_FLUID)
 _HEART = (26.0, -27.0, 425.0)
 _STEPS_UP, _STEPS_LEFT = 3, 2
 
@@ -165,7 +165,7 @@ _STEPS_UP, _STEPS_LEFT = 3, 2
 def masks_of(canvas: Canvas) -> npt.NDArray[np.uint8]:
     """The body's own organs as masks, moved up and to the left."""
     labels = np.zeros(256, np.uint8)
-    for tissue, label in (*LABELS.items(), *((tissue, BRAIN) for tissue in _BRAIN)):
+    for tissue, label in (*LABELS.items(), *((tissue, BRAIN) for tissue in BRAIN_TISSUES)):
         labels[tissue] = label
     own = labels[canvas.tissue]
     away = sum((axis - at) ** 2 for axis, at in zip((canvas.x, canvas.y, canvas.z), _HEART, strict=True))

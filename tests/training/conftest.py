@@ -1,6 +1,6 @@
 """A tiny cohort and runs on it, made once for all tests of this folder."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,15 +53,20 @@ def options(preprocessed: Path) -> TrainingOptions:
 
 
 @pytest.fixture(scope="module")
-def finished(
+def first_fold(
     cohort: Cohort,
     options: TrainingOptions,
     draw_in_this_process: None,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
+) -> Callable[[Experiment], Path]:
+    """Trains fold 0 of an experiment in a results folder of its own, and returns the fold's folder."""
+    return lambda experiment: train(cohort, experiment, 0, tmp_path_factory.mktemp("results"), options)
+
+
+@pytest.fixture(scope="module")
+def finished(first_fold: Callable[[Experiment], Path]) -> Path:
     """The folder of fold 0 of a short run, whose weights others start from."""
-    short = tiny("epochs=1", "iterations=2")
-    return train(cohort, short, 0, tmp_path_factory.mktemp("results"), options)
+    return first_fold(tiny("epochs=1", "iterations=2"))
 
 
 @pytest.fixture(scope="module")

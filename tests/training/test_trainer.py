@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,9 @@ pytestmark = pytest.mark.usefixtures("draw_in_this_process")
 
 
 @pytest.fixture(scope="module")
-def finished(
-    cohort: Cohort,
-    options: TrainingOptions,
-    draw_in_this_process: None,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
+def finished(first_fold: Callable[[Experiment], Path]) -> Path:
     """The folder of a fold that was trained without a break."""
-    return train(cohort, tiny(), 0, tmp_path_factory.mktemp("results"), options)
+    return first_fold(tiny())
 
 
 def progress(fold_folder: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from scipy import ndimage, signal
 
 from petlesion.inference.uncertainty import Uncertainty
-from petlesion.volume import Array, Mask, Study
+from petlesion.resample import cell_means
+from petlesion.volume import Mask, Study
 
 Cells = npt.NDArray[np.float32]
 Range = tuple[float, float]
@@ -92,7 +93,7 @@ def study_statistics(study: Study) -> dict[str, float]:
     study = study.reoriented()
     factors = [max(1, round(_CELL_MM / length)) for length in study.pet.spacing_mm]
     cell_mm = [length * factor for length, factor in zip(study.pet.spacing_mm, factors, strict=True)]
-    pet = _cell_means(study.pet.array, factors)
+    pet = cell_means(study.pet.array, factors)
     body = ndimage.binary_opening(pet > _UPTAKE_SUV)
     statistics = {
         "voxel_volume_ml": study.pet.voxel_volume_ml,
@@ -108,7 +109,7 @@ def study_statistics(study: Study) -> dict[str, float]:
         "suv_99": float(np.percentile(pet[body], 99)),
     }
     if study.ct is not None:
-        ct = _cell_means(study.ct.array, factors)
+        ct = cell_means(study.ct.array, factors)
         statistics |= _fit_of(pet / median, ct, body, cell_mm)
     return statistics
 
@@ -198,14 +199,3 @@ def _best_shift_mm(first: Cells, second: Cells, cell_mm: Sequence[float]) -> flo
             for b, part, m, length in zip(best, near, middle, cell_mm, strict=True)
         )
     )
-
-
-def _cell_means(array: Array, factors: Sequence[int]) -> Cells:
-    """Means of whole cells of voxels; what is left over at the far sides is left out."""
-    counts = [max(1, size // factor) for size, factor in zip(array.shape, factors, strict=True)]
-    sizes = [min(factor, size) for size, factor in zip(array.shape, factors, strict=True)]
-    whole = array[tuple(slice(count * size) for count, size in zip(counts, sizes, strict=True))]
-    blocks = whole.astype(np.float32, copy=False).reshape(
-        [length for count, size in zip(counts, sizes, strict=True) for length in (count, size)]
-    )
-    return np.asarray(blocks.mean(axis=(1, 3, 5)), dtype=np.float32)

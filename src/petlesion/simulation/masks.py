@@ -185,8 +185,9 @@ def place_organs(canvas: Canvas, masks: npt.NDArray[np.uint8], fat_mm: float) ->
     _clear(canvas, masked)
     for organ, placed in masked.items():
         _fill_organ(organ, placed)
+    in_organ = masks > 0
     for placed in masked.values():
-        move_bones_out(placed, before, masks > 0)
+        move_bones_out(placed, before, in_organ)
     _join(masked, before)
 
 

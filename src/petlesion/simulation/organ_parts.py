@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from petlesion.simulation.body import Canvas, Tissue, one_of
+from petlesion.simulation.organs import BELLY
 from petlesion.simulation.outline import Window
 from petlesion.simulation.shapes import Ellipsoid, Floats, Point, Shape, Tube, tube
 
@@ -34,7 +35,6 @@ _PELVIS_ML = 7.0
 _HILUM_MM = 8.0
 
 _GALLBLADDER_ML = 28.0
-_BELLY = (Tissue.VISCERAL_FAT, Tissue.SMALL_BOWEL)
 _COLON = (Tissue.COLON, Tissue.COLON_CONTENT, Tissue.BOWEL_GAS)
 
 _BONES = (Tissue.BONE, Tissue.RED_MARROW, Tissue.YELLOW_MARROW)
@@ -239,7 +239,7 @@ def paint_collecting_systems(kidneys: MaskedOrgan, bladder: MaskedOrgan | None) 
     for kidney, side in _sides(kidneys):
         pelvis = _paint_pelvis(kidney, side)
         ureter = _ureter(pelvis, _ureter_end(bladder, side), side)
-        kidney.canvas.paint(ureter, Tissue.URETER, over=(*_BELLY, Tissue.MUSCLE))
+        kidney.canvas.paint(ureter, Tissue.URETER, over=(*BELLY, Tissue.MUSCLE))
 
 
 def _sides(kidneys: MaskedOrgan) -> Iterator[tuple[MaskedOrgan, int]]:
@@ -296,7 +296,7 @@ def paint_gallbladder(liver: MaskedOrgan) -> None:
     low = near & (z < np.quantile(z[near], 0.05) + 6)
     centre = (float(x[low].mean()), float(y[low].mean()) + 6, float(z[low].mean()) - 8)
     shape = Ellipsoid(centre, (14, 16, 29), (20, 0, 0))
-    liver.grow(shape, _GALLBLADDER_ML, Tissue.GALLBLADDER, over=(*_BELLY, *_COLON, Tissue.LIVER))
+    liver.grow(shape, _GALLBLADDER_ML, Tissue.GALLBLADDER, over=(*BELLY, *_COLON, Tissue.LIVER))
 
 
 def move_bones_out(organ: MaskedOrgan, before: npt.NDArray[np.uint8], organs: _Bools) -> None:

@@ -10,7 +10,8 @@ from petlesion.simulation.body import Canvas, Patient, Tissue
 from petlesion.simulation.fields import smooth_field
 from petlesion.simulation.shapes import Ellipsoid, Point, Shape, Shell, Tube, mirrored, tube
 
-_BELLY = (Tissue.VISCERAL_FAT, Tissue.SMALL_BOWEL)
+BELLY = (Tissue.VISCERAL_FAT, Tissue.SMALL_BOWEL)
+"""What gives way to the organs of the belly."""
 _CHEST = (Tissue.LUNG, Tissue.MEDIASTINUM)
 _LOOP_MM = 22.0
 _SKIN_MM = 6.0
@@ -102,7 +103,7 @@ def _paint_bowel(canvas: Canvas, jitter: _Jitter) -> None:
         jitter.tube((2, 44, 62, 16), (0, 50, 30, 19), (0, 42, -20, 13), move_mm=2),
     ]
     for part in colon:
-        canvas.paint(part, Tissue.COLON, over=_BELLY)
+        canvas.paint(part, Tissue.COLON, over=BELLY)
     for part in colon:
         found = canvas.inside(part)
         if found is None:
@@ -137,7 +138,7 @@ def _paint_upper_belly(canvas: Canvas, jitter: _Jitter) -> None:
         jitter.tube((66, -10, 340, 34), (58, -44, 296, 27), (18, -54, 262, 21), (-18, -40, 258, 14)),
     ]
     for part in stomach:
-        canvas.paint(part, Tissue.STOMACH_WALL, over=(*_BELLY, Tissue.COLON))
+        canvas.paint(part, Tissue.STOMACH_WALL, over=(*BELLY, Tissue.COLON))
     for part in stomach:
         found = canvas.inside(part)
         if found is not None:
@@ -146,9 +147,9 @@ def _paint_upper_belly(canvas: Canvas, jitter: _Jitter) -> None:
             gas = (distance < -9) & (canvas.y[window] < -28)
             canvas.fill(window, gas, Tissue.BOWEL_GAS, over=(Tissue.STOMACH_CONTENT,))
     duodenum = jitter.tube((-18, -40, 258, 12), (-40, -18, 240, 12), (-34, 0, 200, 12), (20, 2, 198, 11))
-    canvas.paint(duodenum, Tissue.SMALL_BOWEL, over=_BELLY)
+    canvas.paint(duodenum, Tissue.SMALL_BOWEL, over=BELLY)
     pancreas = jitter.tube((-28, -14, 226, 13), (4, -26, 244, 10), (44, -4, 262, 10), (84, 18, 296, 8))
-    canvas.paint(pancreas, Tissue.PANCREAS, over=_BELLY)
+    canvas.paint(pancreas, Tissue.PANCREAS, over=BELLY)
     liver = [
         jitter.ellipsoid((-76, -2, 318), (63, 78, 88)),
         jitter.ellipsoid((-68, -8, 272), (52, 56, 46)),
@@ -156,35 +157,35 @@ def _paint_upper_belly(canvas: Canvas, jitter: _Jitter) -> None:
     ]
     for part in liver:
         canvas.paint(
-            part, Tissue.LIVER, over=(*_BELLY, Tissue.STOMACH_WALL, Tissue.COLON, Tissue.COLON_CONTENT)
+            part, Tissue.LIVER, over=(*BELLY, Tissue.STOMACH_WALL, Tissue.COLON, Tissue.COLON_CONTENT)
         )
     canvas.paint(
-        jitter.ellipsoid((-48, -52, 246), (14, 17, 32)), Tissue.GALLBLADDER, over=(*_BELLY, Tissue.LIVER)
+        jitter.ellipsoid((-48, -52, 246), (14, 17, 32)), Tissue.GALLBLADDER, over=(*BELLY, Tissue.LIVER)
     )
     spleen = jitter.ellipsoid((102, 40, 332), (26, 38, 50), (15, 12, 0), size=0.12)
-    canvas.paint(spleen, Tissue.SPLEEN, over=(*_BELLY, Tissue.COLON, Tissue.COLON_CONTENT))
+    canvas.paint(spleen, Tissue.SPLEEN, over=(*BELLY, Tissue.COLON, Tissue.COLON_CONTENT))
     for shape in (tube((36, 24, 292, 5), (42, 32, 308, 5)), tube((-32, 28, 292, 5), (-38, 34, 308, 5))):
-        canvas.paint(shape, Tissue.ADRENAL, over=(*_BELLY, Tissue.LIVER))
+        canvas.paint(shape, Tissue.ADRENAL, over=(*BELLY, Tissue.LIVER))
 
 
 def _paint_urinary_tract(canvas: Canvas, jitter: _Jitter) -> None:
     for side, height in ((-1, 248), (1, 262)):
         kidney = jitter.ellipsoid((side * 72, 34, height), (28, 27, 54), (8, side * -8, 0))
-        canvas.paint(kidney, Tissue.KIDNEY, over=(*_BELLY, Tissue.LIVER, Tissue.SPLEEN, Tissue.MUSCLE))
+        canvas.paint(kidney, Tissue.KIDNEY, over=(*BELLY, Tissue.LIVER, Tissue.SPLEEN, Tissue.MUSCLE))
         x, y, z = kidney.centre
         pelvis = jitter.ellipsoid((x - side * 12, y - 4, z), (9, 8, 18), move_mm=1, size=0.2)
-        canvas.paint(pelvis, Tissue.RENAL_PELVIS, over=(Tissue.KIDNEY, *_BELLY))
+        canvas.paint(pelvis, Tissue.RENAL_PELVIS, over=(Tissue.KIDNEY, *BELLY))
         ureter = jitter.tube(
             (x - side * 18, y - 6, z - 10, 3),
             (side * 42, 22, 180, 3),
             (side * 48, 20, 100, 3),
             (side * 22, 26, 38, 3),
         )
-        canvas.paint(ureter, Tissue.URETER, over=(*_BELLY, Tissue.MUSCLE))
+        canvas.paint(ureter, Tissue.URETER, over=(*BELLY, Tissue.MUSCLE))
 
 
 def _paint_pelvis(canvas: Canvas, patient: Patient, jitter: _Jitter) -> None:
-    free = (*_BELLY, Tissue.COLON, Tissue.COLON_CONTENT, Tissue.BOWEL_GAS, Tissue.MUSCLE)
+    free = (*BELLY, Tissue.COLON, Tissue.COLON_CONTENT, Tissue.BOWEL_GAS, Tissue.MUSCLE)
     if patient.female:
         canvas.paint(jitter.ellipsoid((0, 12, 58), (25, 24, 34), (40, 0, 0)), Tissue.UTERUS, over=free)
         for side in (-1, 1):
@@ -211,13 +212,13 @@ def _paint_vessels(canvas: Canvas, jitter: _Jitter) -> None:
     trunk = jitter.tube((24, -24, 458, 14), (18, 2, 470, 13), move_mm=2)
     branches = [tube((18, 2, 470, 11), (52, 22, 462, 8)), tube((18, 2, 470, 11), (-46, 20, 464, 8))]
     for shape in (aorta, cava, upper_cava, trunk, *branches):
-        canvas.paint(shape, Tissue.BLOOD, over=(*_BELLY, *_CHEST, Tissue.LIVER, Tissue.MUSCLE))
+        canvas.paint(shape, Tissue.BLOOD, over=(*BELLY, *_CHEST, Tissue.LIVER, Tissue.MUSCLE))
     iliac = tube((2, 12, 145, 7), (40, 18, 95, 6), (62, -26, 40, 6), (72, -54, -10, 6), (76, -40, -200, 5))
     carotid = tube((12, -8, 508, 5), (22, -2, 560, 5), (26, 4, 640, 4.5), (26, -4, 705, 4))
     arm_artery = tube((16, 0, 510, 6), (60, 6, 545, 5), (120, 10, 520, 5))
     for shape in (iliac, carotid, arm_artery):
         for side in (shape, mirrored(shape)):
-            canvas.paint(side, Tissue.BLOOD, over=(*_BELLY, *_CHEST, Tissue.MUSCLE, Tissue.FAT))
+            canvas.paint(side, Tissue.BLOOD, over=(*BELLY, *_CHEST, Tissue.MUSCLE, Tissue.FAT))
 
 
 def _paint_heart(canvas: Canvas, patient: Patient, jitter: _Jitter) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from petlesion.resample import cell_means
 from petlesion.simulation.outline import cavity_distance, slices_between
 from petlesion.simulation.shapes import Floats
 from petlesion.simulation.uptake import Phantom
@@ -142,11 +143,8 @@ def _scattered(image: Floats, spacing: tuple[float, float, float]) -> Floats:
     """The image spread so broadly that a coarse grid will do."""
     step = [max(1, round(12.0 / s)) for s in spacing]
     padded = np.pad(image, [(0, -size % n) for n, size in zip(step, image.shape, strict=True)])
-    blocks = padded.reshape(
-        [part for n, size in zip(step, padded.shape, strict=True) for part in (size // n, n)]
-    )
     sigma = [_SCATTER_SIGMA_MM / (s * n) for s, n in zip(spacing, step, strict=True)]
-    tail = ndimage.gaussian_filter(blocks.mean(axis=(1, 3, 5)), sigma, mode="constant", truncate=3)
+    tail = ndimage.gaussian_filter(cell_means(padded, step), sigma, mode="constant", truncate=3)
     for axis, (n, size) in enumerate(zip(step, image.shape, strict=True)):
         tail = np.repeat(tail, n, axis=axis).take(range(size), axis=axis)
     result: Floats = tail
