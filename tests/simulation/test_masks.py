@@ -9,7 +9,8 @@ from scipy import ndimage
 from petlesion.errors import StudyError, UsageError, ValueRangeError
 from petlesion.io.nifti import write_volume
 from petlesion.simulation import SimulationSettings
-from petlesion.simulation.body import Canvas, Tissue
+from petlesion.simulation.body import Canvas, Tissue, draw_body_map, draw_patient
+from petlesion.simulation.field import field_of_masks
 from petlesion.simulation.masks import (
     BLADDER,
     BRAIN,
@@ -19,6 +20,7 @@ from petlesion.simulation.masks import (
     LUNGS,
     PROSTATE,
     SPLEEN,
+    fit_body,
     masks_digest,
     place_organs,
     read_masks,
@@ -82,6 +84,26 @@ def test_each_study_takes_the_next_file(tmp_path: Path, masks: tuple[Path, Volum
         "male",
         "female",
     ]
+
+
+def test_every_slice_of_the_masks_is_placed_once(masks: tuple[Path, Volume]) -> None:
+    folder, volume = masks
+    organs = read_masks(next(folder.glob("*.nii.gz")))
+    patient = draw_patient(np.random.default_rng(0))
+    body = fit_body(organs, draw_body_map(patient, np.random.default_rng(0)), "masks")
+    field = field_of_masks(organs, patient, body, (6.0, 4.0, 4.0), 500.0, None)
+    z = volume.affine[2, 3] + 6 * np.arange(volume.shape[0])
+    np.testing.assert_allclose(field.axes()[2], z, atol=0.01)
+
+
+def test_a_mask_thinner_than_a_slice_is_placed(masks: tuple[Path, Volume], tmp_path: Path) -> None:
+    _, volume = masks
+    chest = (volume.array == LUNGS) | (volume.array == HEART)
+    middle = int(np.median(np.flatnonzero((volume.array == HEART).any(axis=(1, 2)))))
+    thin = Volume(np.where(chest, volume.array, 0)[middle : middle + 3], volume.affine)
+    write_volume(tmp_path / "a.nii.gz", thin)
+    study = simulate_in_full(5, SimulationSettings((12.0,) * 3, organs=tmp_path)).study
+    assert study.pet.shape[0] == 2
 
 
 def test_a_digest_tells_which_masks_studies_take(tmp_path: Path) -> None:

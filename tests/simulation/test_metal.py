@@ -1,9 +1,17 @@
 import numpy as np
 
-from petlesion.simulation.body import Tissue
-from petlesion.simulation.metal import add_metal
+from petlesion.simulation.body import Patient, Tissue
+from petlesion.simulation.metal import _pieces, add_metal
 from petlesion.simulation.uptake import Phantom, draw_phantom
-from tests.simulation.conftest import Body
+from tests.simulation.conftest import Body, build
+
+
+def test_a_port_lies_under_the_skin(man: Body) -> None:
+    for body in (man, build(Patient("male", 1780.0, 22.0, 6.5, arms_up=True))):
+        (port, _), *_ = _pieces("port", body.patient, np.random.default_rng(0))
+        x, y, z = (port.box.low[axis] / 2 + port.box.high[axis] / 2 for axis in range(3))
+        assert body.at(x, y, z) in (Tissue.FAT, Tissue.MUSCLE)
+        assert body.at(x, y - 25, z) == Tissue.AIR
 
 
 def test_metal_is_rare_dense_and_streaks_in_the_body_alone(man: Body) -> None:

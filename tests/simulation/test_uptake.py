@@ -76,6 +76,19 @@ def test_a_body_holds_no_more_than_the_dose() -> None:
     assert (phantom.suv[lesions] == 50).all() and (phantom.suv[tissue == Tissue.AIR] == 0).all()
 
 
+@pytest.mark.parametrize("share_in_lesions", [0.7, 0.93, 0.96, 2.0])
+def test_no_burden_of_tumour_blackens_healthy_tissue(share_in_lesions: float) -> None:
+    tissue = np.full((8, 8, 8), Tissue.LIVER)
+    lesions = np.zeros(tissue.shape, bool)
+    lesions[0] = True
+    weight_kg = tissue.size * 4**3 / 1e6
+    suv = np.where(lesions, share_in_lesions * 8, 1.0).astype(np.float32)
+    phantom = Phantom(canvas_of(tissue), suv.copy(), np.zeros_like(suv))
+    keep_to_dose(phantom, weight_kg, lesions)
+    assert phantom.suv.sum() * 4**3 / 1e6 == pytest.approx(0.95 * weight_kg, rel=1e-4)
+    np.testing.assert_allclose(phantom.suv[~lesions], 0.4, rtol=1e-4)
+
+
 def test_a_body_that_holds_less_than_the_dose_is_left_as_it_is() -> None:
     suv = np.full((8, 8, 8), 0.7, np.float32)
     phantom = Phantom(canvas_of(np.full(suv.shape, Tissue.LIVER)), suv.copy(), np.zeros_like(suv))

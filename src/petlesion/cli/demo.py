@@ -15,7 +15,7 @@ from petlesion.cli.console import print_table, progress, say
 from petlesion.errors import UsageError
 from petlesion.io.jsonfile import load_json
 
-# A study with seven lesions of 0.1 to 136 mL; no model in the box was trained on it.
+# A study with seven lesions of 0.02 to 137 mL; no model in the box was trained on it.
 _SEED = 702
 _IMAGES = ("PET.nii.gz", "CT.nii.gz", "SEG.nii.gz")
 _RECORD = "demo.json"

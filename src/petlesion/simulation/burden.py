@@ -77,7 +77,9 @@ def draw_burden(seed: int, rng: np.random.Generator) -> Burden:
 
 
 def _low_discrepancy(seed: int) -> list[float]:
-    return [float(np.clip((0.5 + seed * step) % 1, 1e-6, 1 - 1e-6)) for step in _STEPS]
+    # Of larger numbers times a step, a float holds no fraction any more.
+    number = seed % 2**32
+    return [float(np.clip((0.5 + number * step) % 1, 1e-6, 1 - 1e-6)) for step in _STEPS]
 
 
 def _quantile(table: tuple[float, ...], rank: float) -> float:

@@ -77,7 +77,8 @@ def field_of_masks(
     """The field in which organ masks were made; fewer slices are taken from its middle."""
     first, last = masks.bounds_mm
     step = spacing_mm[0]
-    whole = max(1, round(float(last[2] - first[2]) / step))
+    # Two slices at least: the step between them tells the body's parts how thick a slice is.
+    whole = max(2, round(float(last[2] - first[2]) / step) + 1)
     count = min(slices, whole) if slices is not None else whole
     middle = (first + last) / 2
     centre = (float(middle[0]), float(middle[1]), float(middle[2]) - (count - 1) / 2 * step)

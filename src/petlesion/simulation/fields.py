@@ -1,4 +1,4 @@
-"""Smooth random fields: the same bodies and textures from the same seed, whatever the voxels' size."""
+"""Smooth random fields: the same from the same seed for the same extent in mm, whatever the voxels' size."""
 
 from __future__ import annotations
 

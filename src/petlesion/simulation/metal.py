@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from petlesion.simulation.body import Patient
+from petlesion.simulation.body import Patient, Tissue
 from petlesion.simulation.shapes import Box, Ellipsoid, Shape, mirrored, tube
 from petlesion.simulation.uptake import Phantom
 
@@ -18,11 +18,11 @@ def add_metal(phantom: Phantom, patient: Patient, rng: np.random.Generator) -> N
     """Draw what metal the patient has, and put it and its streaks into the phantom's CT in place."""
     for kind, chance, own_rng in zip(_KINDS, _CHANCES, rng.spawn(len(_KINDS)), strict=True):
         if own_rng.random() < chance:
-            for shape, strength_hu in _pieces(kind, own_rng):
+            for shape, strength_hu in _pieces(kind, patient, own_rng):
                 _insert(phantom, shape, strength_hu, own_rng)
 
 
-def _pieces(kind: str, rng: np.random.Generator) -> list[tuple[Shape, float]]:
+def _pieces(kind: str, patient: Patient, rng: np.random.Generator) -> list[tuple[Shape, float]]:
     """Each piece of metal, and how strong its streaks are."""
     if kind == "hip":
         hip = (tube((92, 4, 0, 24), (108, 10, -8, 10), (118, 12, -40, 9), (100, 8, -150, 7)), 500.0)
@@ -33,7 +33,8 @@ def _pieces(kind: str, rng: np.random.Generator) -> list[tuple[Shape, float]]:
             (tube((side * 24, 76, z, 3), (side * 12, 34, z, 3)), 150.0) for z in heights for side in (-1, 1)
         ]
     if kind == "port":
-        return [(Ellipsoid((-88, -108, 500), (13, 6, 10)), 60.0)]
+        under_skin = -74 - 0.45 * patient.fat_mm
+        return [(Ellipsoid((-88, under_skin, 500), (13, 6, 10)), 60.0)]
     places = ((28, -88, 668), (34, -76, 666), (-30, -86, 668), (-34, -74, 660))
     chosen = rng.permutation(np.array(places))[: rng.integers(1, 4)].tolist()
     return [(Ellipsoid((x, y, z), (4, 4, 4)), 350.0) for x, y, z in chosen]
@@ -49,7 +50,7 @@ def _insert(phantom: Phantom, shape: Shape, strength_hu: float, rng: np.random.G
     if window is None:
         return
     x, y, z = canvas.x[window], canvas.y[window], canvas.z[window]
-    metal = shape.distance(x, y, z) < 0
+    metal = (shape.distance(x, y, z) < 0) & (canvas.tissue[window] != Tissue.AIR)
     if not metal.any():
         return
     hu = phantom.hu[window]
@@ -60,6 +61,6 @@ def _insert(phantom: Phantom, shape: Shape, strength_hu: float, rng: np.random.G
         rays = np.cos(6 * angle + rng.uniform(0, 2 * np.pi)) + 0.6 * np.cos(
             15 * angle + rng.uniform(0, 2 * np.pi)
         )
-        body = canvas.tissue[window][index] > 0
+        body = canvas.tissue[window][index] != Tissue.AIR
         hu[index] += body * strength_hu * rays * np.exp(-away / 35)
     hu[metal] = _METAL_HU

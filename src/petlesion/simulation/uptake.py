@@ -32,6 +32,8 @@ _HOTTEST_HEART_SUV = 16.0
 _MOST_OF_DOSE = 0.95
 # What is not scanned are mostly muscle and fat.
 _ELSEWHERE_SUV = 0.5
+# However much tumour there is, healthy tissue keeps this share of its uptake.
+_LEAST_OF_HEALTHY = 0.4
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ def keep_to_dose(phantom: Phantom, weight_kg: float, lesions: npt.NDArray[np.boo
     """Lower what healthy tissue has taken up, in place, until the body holds no more FDG than was given.
 
     SUV by body weight is 1 everywhere if the dose spreads evenly over the body. What lies outside the scan is
-    taken for as much as the patient weighs more than what is scanned. Lesions keep their uptake.
+    taken for as much as the patient weighs more than what is scanned. Lesions keep their uptake unless
+    healthy tissue has given up three fifths of its own.
     """
     litres = phantom.canvas.voxel_volume_ml / 1000
     body = phantom.canvas.tissue != Tissue.AIR
@@ -166,6 +169,10 @@ def keep_to_dose(phantom: Phantom, weight_kg: float, lesions: npt.NDArray[np.boo
     elsewhere = _ELSEWHERE_SUV * max(0.0, weight_kg - scanned_kg)
     in_lesions = float(phantom.suv[lesions].sum(dtype=np.float64)) * litres
     healthy = float(phantom.suv.sum(where=body, dtype=np.float64)) * litres - in_lesions
-    left = _MOST_OF_DOSE * weight_kg - elsewhere - in_lesions
-    if healthy > left > 0:
-        phantom.suv[body & ~lesions] *= np.float32(left / healthy)
+    most = _MOST_OF_DOSE * weight_kg - elsewhere
+    kept = max((most - in_lesions) / healthy, _LEAST_OF_HEALTHY)
+    if kept < 1:
+        phantom.suv[body & ~lesions] *= np.float32(kept)
+        left = most - kept * healthy
+        if in_lesions > left:
+            phantom.suv[lesions] *= np.float32(left / in_lesions)
