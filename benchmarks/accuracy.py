@@ -122,8 +122,8 @@ def parted(rows: Rows) -> tuple[Rows, Rows]:
 
 
 def report(title: str, rows: Rows, patients: Mapping[str, str] | None = None) -> None:
-    """Print the averages of some studies, each method's in a row."""
-    summaries = {name: summarize(metrics, patients) for name, metrics in rows.items()}
+    """Print the averages of some studies, each method's in a row; a method that scored none has no row."""
+    summaries = {name: summarize(metrics, patients) for name, metrics in rows.items() if metrics}
     print(f"\n{title}\n\n{render(summary_table(summaries, 'method'), 'markdown')}", flush=True)
 
 
@@ -171,7 +171,8 @@ def main() -> None:
             write(arguments.out / title.replace(" ", "-"), rows)
             patients = {study.name: patient_of(study) for study in studies}
             report_real(title, rows, patients)
-            scores[f"real studies held out, {title}"] = summarize(rows["petlesion"], patients).as_json()
+            if rows["petlesion"]:
+                scores[f"real studies held out, {title}"] = summarize(rows["petlesion"], patients).as_json()
         write_text(arguments.out / "scores.json", json.dumps(scores, indent=1) + "\n")
     if arguments.simulated:
         drawers = {name: by_all(load_model(bundle)) for name, bundle in bundles.items()}

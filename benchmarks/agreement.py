@@ -1,10 +1,11 @@
 """How far the body's tiles lie from all tiles, and bfloat16 from float32, with a trained model.
 
-    python benchmarks/agreement.py BUNDLE COHORT [--cases 20]
-    python benchmarks/agreement.py BUNDLE --simulated 20
+    python benchmarks/agreement.py BUNDLE COHORT [--fold 0] [--cases 20]
+    python benchmarks/agreement.py BUNDLE --simulated 20 [--fold 0]
 
-On a cohort's studies, or on the simulated whole bodies of 4 mm that benchmarks/accuracy.py scores. For each
-study: Dice of the masks, and components over 0.1 mL that one way has and the other does not touch.
+On a cohort's studies, or on the simulated whole bodies of 4 mm that benchmarks/accuracy.py scores; with a
+fold, by the network of that fold alone, and of a cohort on what that fold holds out. For each study: Dice of
+the masks, and components over 0.1 mL that one way has and the other does not touch.
 """
 
 from __future__ import annotations
@@ -76,8 +77,10 @@ def compare(study: Study, models: Mapping[str, Model]) -> dict[str, Agreement]:
     }
 
 
-def studies_of(cohort: Cohort, count: int | None) -> Iterator[Study]:
-    return (cohort.read_study(case.case_id) for case in cohort.cases[:count])
+def studies_of(cohort: Cohort, fold: int | None, count: int | None) -> Iterator[Study]:
+    every = [case.case_id for case in cohort.cases]
+    case_ids = every if fold is None else cohort.folds[fold].validation
+    return (cohort.read_study(case_id) for case_id in case_ids[:count])
 
 
 def summary(name: str, found: list[Agreement]) -> str:
@@ -96,14 +99,16 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("cohort", type=Path, nargs="?", help="folder of a cohort")
     source.add_argument("--simulated", type=int, metavar="N", help="the first N simulated studies")
+    parser.add_argument("--fold", type=int, help="this network, on what its fold holds out")
     parser.add_argument("--cases", type=int, help="only the first studies of the cohort")
     arguments = parser.parse_args()
 
     print(describe())
     precisions = ("float32", "bfloat16") if computes_bfloat16() else ("float32",)
-    models = {precision: load_model(arguments.bundle, precision=precision) for precision in precisions}
+    folds = None if arguments.fold is None else (str(arguments.fold),)
+    models = {name: load_model(arguments.bundle, folds=folds, precision=name) for name in precisions}
     if arguments.cohort:
-        studies = studies_of(Cohort.open(arguments.cohort), arguments.cases)
+        studies = studies_of(Cohort.open(arguments.cohort), arguments.fold, arguments.cases)
     else:
         studies = simulated(arguments.simulated)
     found: dict[str, list[Agreement]] = {}

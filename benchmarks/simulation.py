@@ -70,7 +70,7 @@ class Collected:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=200)
+    parser.add_argument("--studies", type=int, default=200, help="dozens at least, for quantiles")
     parser.add_argument(
         "--spacing", type=float, nargs="+", default=[4.0], help="of all axes, or of z, y and x, in mm"
     )
@@ -78,7 +78,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with autopet_lesions.json")
     parser.add_argument("--pictures", type=Path, help="folder for the coronal projections of ten studies")
     arguments = parser.parse_args()
-    z, y, x = arguments.spacing if len(arguments.spacing) == 3 else 3 * arguments.spacing[:1]
+    if len(arguments.spacing) not in (1, 3):
+        parser.error("--spacing takes one number or three")
+    z, y, x = arguments.spacing if len(arguments.spacing) == 3 else 3 * arguments.spacing
     settings = SimulationSettings((z, y, x))
     collected, shown = Collected(), []
     for number in range(arguments.studies):
@@ -253,8 +255,7 @@ def draw(simulations: Sequence[Simulation], folder: Path) -> None:
     for column, simulation in zip(axes.T, simulations, strict=True):
         study = simulation.study
         assert study.reference is not None and study.ct is not None
-        width = slice(None)
-        column[0].imshow(study.pet.array.max(axis=1)[::-1, width], cmap="gray_r", vmin=0, vmax=8)
+        column[0].imshow(study.pet.array.max(axis=1)[::-1], cmap="gray_r", vmin=0, vmax=8)
         outline = study.reference.array.any(axis=1)[::-1]
         if outline.any():
             column[0].contour(outline, [0.5], colors="tab:red", linewidths=0.4)

@@ -25,6 +25,7 @@ from petlesion.cli.console import progress
 from petlesion.cohort.layout import Cohort, create_cohort
 from petlesion.cohort.parallel import add_all
 from petlesion.cohort.recut import recut, shift_ct
+from petlesion.cohort.simulated import keep_record
 from petlesion.cohort.sources import Entry
 from petlesion.cohort.split import SplitSettings, split_cohort
 from petlesion.intake import StudySource, find_studies, read_source, to_study
@@ -40,8 +41,7 @@ MOST_CUT_MM = (10.0, 20.0, 30.0, 40.0, 50.0)
 TO_BEGIN_WITH = range(200), range(200, 240)
 BESIDE_REAL = range(240, 440), range(440, 500)
 TO_GO_ON_WITH = range(500, 900), range(900, 980)
-SPACING_MM = (4.0, 4.0, 4.0)
-FIELD_OF_VIEW_MM = 500.0
+BODIES = SimulationSettings((4.0, 4.0, 4.0), field_of_view_mm=500.0)
 MOST_SHIFT_MM = 8.0
 # Of a simulated cohort one fold is trained, on all but a twelfth.
 FOLDS, FOLDS_OF_SIMULATED = 5, 12
@@ -59,10 +59,9 @@ def real_entries(studies: Path) -> Iterator[Entry]:
 
 def simulated_entries(numbers: tuple[range, range], organs: Path | None) -> Iterator[Entry]:
     """Studies to be simulated, those around real organ masks only where masks are at hand."""
-    plain = SimulationSettings(SPACING_MM, field_of_view_mm=FIELD_OF_VIEW_MM)
-    kinds = [(numbers[0], plain)]
+    kinds = [(numbers[0], BODIES)]
     if organs is not None:
-        kinds.append((numbers[1], replace(plain, organs=organs)))
+        kinds.append((numbers[1], replace(BODIES, organs=organs)))
     for some, settings in kinds:
         for seed in (study_seed(SEED, number) for number in some):
             name = study_name(seed)
@@ -97,11 +96,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     out, workers = arguments.out, arguments.workers
+    made_with = replace(BODIES, organs=arguments.organs).as_json()
     for name, numbers in (("Dataset010_Simulated", TO_BEGIN_WITH), ("Dataset012_Bodies", TO_GO_ON_WITH)):
         bodies = create_cohort(out / name)
+        keep_record(bodies.folder, SEED, made_with, begun=bool(bodies.cases))
         entries = list(simulated_entries(numbers, arguments.organs))
         make_cohort(bodies, entries, FOLDS_OF_SIMULATED, workers)
     both = create_cohort(out / "Dataset011_Box")
+    keep_record(both.folder, SEED, made_with, begun=bool(both.cases))
     entries = [
         *real_entries(arguments.studies),
         *simulated_entries(BESIDE_REAL, arguments.organs),

@@ -68,6 +68,20 @@ def test_the_same_simulation_gives_the_same_images(written: tuple[Path, Simulati
         assert (tmp_path / "again" / path).read_bytes() == (folder / path).read_bytes()
 
 
+def test_other_images_of_the_same_study_go_by_other_uids(
+    written: tuple[Path, Simulation], tmp_path: Path
+) -> None:
+    folder, simulation = written
+    pet = simulation.study.pet
+    hotter = replace(simulation.study, pet=pet.with_array(pet.array * np.float32(1.5)))
+    write_dicom(tmp_path / "hotter", replace(simulation, study=hotter))
+    uids, others = (
+        {pydicom.dcmread(path).SOPInstanceUID for path in place.rglob("*.dcm")}
+        for place in (folder, tmp_path / "hotter")
+    )
+    assert len(uids) == len(others) and not uids & others
+
+
 def test_a_study_without_lesions_reads_back_with_an_empty_reference(tmp_path: Path) -> None:
     simulation = simulate_in_full(3, SimulationSettings((12.0, 12.0, 12.0), slices=30))
     assert simulation.study.reference is not None

@@ -85,7 +85,6 @@ def test_a_large_lesion_may_be_dead_inside(canvas: Canvas) -> None:
         assert 0.1 < dead.sum() / truth.sum() < 0.5
         depth = ndimage.distance_transform_edt(truth)
         assert depth[dead].mean() > depth[truth & ~dead].mean()
-        assert not (phantom_in(canvas).suv[dead] < 1.0).all()
 
 
 def test_a_nodule_in_the_lung_is_denser_than_lung(canvas: Canvas) -> None:

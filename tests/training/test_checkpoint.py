@@ -63,6 +63,20 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "c.pth", CPU)
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), MemoryError(), PermissionError("no")])
+def test_what_says_nothing_about_the_file_is_not_taken_for_a_broken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    save_checkpoint(tmp_path / "c.pth", {"records": []})
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(error)):
+        load_checkpoint(tmp_path / "c.pth", CPU)
+
+
 def write_half(path: Path) -> None:
     save_checkpoint(path, {"records": [], "weights": torch.zeros(1000)})
     whole = path.read_bytes()

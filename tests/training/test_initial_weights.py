@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,21 @@ def test_cases_of_initial_weights_count_as_seen(
     assert json.loads((fold / "split.json").read_text())["earlier_sha256"] == sorted(seen_cases(fold) or ())
     with pytest.raises(CohortError, match="2 of the cases that this fold holds out"):
         train(cohort, barely, 1, tmp_path, options)
+
+
+def test_a_finished_fold_needs_its_initial_weights_no_more(
+    cohort: Cohort, options: TrainingOptions, finished: Path, tmp_path: Path
+) -> None:
+    start = tmp_path / "start.pth"
+    shutil.copyfile(finished / "checkpoint_final.pth", start)
+    experiment = tiny(f"initial_weights={start}", *BARELY)
+    fold = train(cohort, experiment, 0, tmp_path, options)
+    start.unlink()
+    written = (fold / "checkpoint_final.pth").stat().st_mtime_ns
+    assert train(cohort, experiment, 0, tmp_path, options) == fold
+    assert (fold / "checkpoint_final.pth").stat().st_mtime_ns == written
+    with pytest.raises(ExperimentError, match="begun with other settings"):
+        train(cohort, replace(experiment, epochs=7), 0, tmp_path, options)
 
 
 def test_initial_weights_of_another_network_are_refused_before_anything_is_made(

@@ -108,8 +108,8 @@ def simulate(
     output: Path = _OUTPUT,
     count: int = typer.Option(40, "-n", "--count", min=1, max=1_000_000, help="How many studies."),
     seed: int = typer.Option(0, "--seed", min=0, help="The same seed gives the same studies."),
-    spacing: float = typer.Option(
-        0.0,
+    spacing: float | None = typer.Option(
+        None,
         "--spacing",
         help="Voxel size in mm, the same on all axes. Default: autoPET's, 2.04 × 2.04 × 3 mm.",
     ),
@@ -134,7 +134,7 @@ def simulate(
 
     if dicom and name is not None:
         raise UsageError("--name names a cohort, and --dicom writes none; leave one of them out")
-    settings = SimulationSettings((spacing,) * 3 if spacing else AUTOPET_SPACING_MM, organs=organs)
+    settings = SimulationSettings(AUTOPET_SPACING_MM if spacing is None else (spacing,) * 3, organs=organs)
     seeds = {study_name(own): own for own in (study_seed(seed, number) for number in range(count))}
     check_place(output)
     if dicom:

@@ -1,4 +1,4 @@
-"""What `petlesion segment` does with its studies: read, compute and write, three at a time."""
+"""What `petlesion segment` does with its studies: read, compute and write, two studies at a time."""
 
 from __future__ import annotations
 

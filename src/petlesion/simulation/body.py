@@ -94,7 +94,7 @@ class Patient:
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
-    """Draw an adult: height as in German adults of 60 (means 1.64 and 1.77 m), body mass index of median 25.5."""
+    """Draw an adult: tall as Germans of 60 (means 1.64 and 1.77 m), with a body mass index of median 25.5."""
     female = bool(rng.random() < 0.44)
     height_mm = rng.normal(1640 if female else 1765, 65)
     index = float(np.clip(rng.lognormal(np.log(25.5), 0.17), 16.5, 42))

@@ -63,7 +63,7 @@ def write_dicom(folder: Path, simulation: Simulation) -> None:
     """
     study = simulation.study
     assert study.ct is not None and study.reference is not None
-    series = _Series(study.name, simulation.patient)
+    series = _Series(study.name, simulation.patient, _digest(study.pet, study.ct, study.reference))
     with atomic_folder(folder) as temporary:
         pet = [
             _save(temporary / "PT" / _slice_file(number), header)
@@ -78,19 +78,30 @@ def write_dicom(folder: Path, simulation: Simulation) -> None:
         segmentation.save_as(temporary / _SEG_FILE)
 
 
+def _digest(*volumes: Volume) -> str:
+    """The sha256 of images and their grids: what differs must not go by the same UIDs."""
+    sha256 = hashlib.sha256()
+    for volume in volumes:
+        for array in (volume.affine, volume.array):
+            sha256.update(f"{array.shape} {array.dtype}".encode())
+            sha256.update(np.ascontiguousarray(array).data)
+    return sha256.hexdigest()
+
+
 def _slice_file(number: int) -> str:
     return f"{number:04d}.dcm"
 
 
 @dataclass(frozen=True)
 class _Series:
-    """Whose series are written, under UIDs that hang on the study's name alone."""
+    """Whose series are written, under UIDs that hang on the study's name and its images alone."""
 
     name: str
     patient: Patient
+    images_sha256: str
 
     def uid(self, *parts: object) -> UID:
-        text = "/".join(["petlesion simulator", self.name, *map(str, parts)])
+        text = "/".join(["petlesion simulator", self.name, self.images_sha256, *map(str, parts)])
         return UID(f"2.25.{uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16], version=4).int}")
 
     def header(self, modality: str, number: int) -> Dataset:

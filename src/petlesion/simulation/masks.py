@@ -140,7 +140,10 @@ def fit_body(masks: OrganMasks, body: BodyMap, name: str) -> BodyMap:
     places = {organ: _coordinates(masks, organ) for organ in (*_OWN,)}
     knots = _heights(places)
     if len(knots) < 2 or not places[LUNGS].size:
-        raise StudyError(f"{name}: needs lungs and one organ more, in their order; take the file away")
+        raise StudyError(
+            f"{name}: needs lungs and one organ more, in their order; "
+            "take the file away and simulate into another folder"
+        )
     x, y, _ = places[LUNGS]
     (left, right), (front, back) = np.quantile(x, (0.005, 0.995)), np.quantile(y, (0.005, 0.995))
     wide, deep = (right - left) / (2 * _LUNG_HALF_WIDTH), (back - front) / (2 * _LUNG_HALF_DEPTH)

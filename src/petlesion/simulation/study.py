@@ -36,6 +36,8 @@ from petlesion.simulation.tumours import add_lesions
 from petlesion.simulation.uptake import draw_phantom, keep_to_dose
 from petlesion.volume import Study, Volume
 
+# To be raised when a seed no longer gives the bytes that it gave.
+REVISION = 2
 AUTOPET_SPACING_MM = (3.0, 2.0364, 2.0364)
 _FIELD_OF_VIEW_MM = 400 * 2.0364
 _STUDIES_PER_COHORT = 1_000_000
@@ -85,6 +87,7 @@ class SimulationSettings:
         """What a study's bytes hang on beside its seed, as JSON can hold it."""
         return {
             "petlesion": __version__,
+            "simulator": REVISION,
             "spacing_mm": list(self.spacing_mm),
             "slices": self.slices,
             "field_of_view_mm": self.field_of_view_mm,

@@ -33,7 +33,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     """Read a checkpoint of our own; nothing in it is executed.
 
-    Raises CohortError for a file that is broken, holds more than data or is another program's.
+    Raises CohortError for a file that is broken, holds more than data or is another program's, and OSError or
+    an error of memory where that says nothing about the file.
     """
     checkpoint = _read(path, device)
     if checkpoint is None:
@@ -48,6 +49,8 @@ def _read(path: Path, device: torch.device) -> Checkpoint | None:
     """A checkpoint, or None for a file that holds none from which a training can go on."""
     try:
         checkpoint = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception:
         return None
     return checkpoint if isinstance(checkpoint, dict) and RECORDS in checkpoint else None

@@ -14,7 +14,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -135,11 +134,6 @@ def _preprocess_case(plan: Json, dataset_json: Json, folder: Path, case_id: str)
 def _first_failure_stops(cohort: Cohort) -> Iterator[None]:
     try:
         yield
-    except BrokenProcessPool as error:
-        raise CohortError(
-            f"{cohort.folder}: a process that preprocessed a case was killed, most likely for want of "
-            "memory; give fewer with --processes and start again"
-        ) from error
     except (RuntimeError, ValueError, AssertionError) as error:
         raise CohortError(
             f"{cohort.folder}: a case cannot be preprocessed ({error}); run petlesion cohort check on it"

@@ -8,12 +8,15 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
+
+from petlesion.errors import CohortError
 
 
 def begin_worker(*_: Any) -> None:
@@ -55,7 +58,7 @@ def tended_pools(module: ModuleType, processes: int) -> Iterator[None]:
 def in_processes(work: Callable[[str], None], case_ids: list[str], processes: int) -> Iterator[str]:
     """Yield each case when it is done; with one process or one case, nothing is started.
 
-    Raises what `work` raises for the first case that fails, BrokenProcessPool if a process was killed.
+    Raises what `work` raises for the first case that fails, CohortError if a process was killed.
     """
     if min(processes, len(case_ids)) <= 1:
         for case_id in case_ids:
@@ -70,6 +73,11 @@ def in_processes(work: Callable[[str], None], case_ids: list[str], processes: in
             for future in as_completed(futures):
                 future.result()
                 yield futures[future]
+        except BrokenProcessPool as error:
+            raise CohortError(
+                "a process that worked on the cohort's cases was killed, most likely for want of memory; "
+                "give fewer with --processes and start again"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -45,7 +45,7 @@ class Run:
 
     def fold_folder(self, fold: int) -> Path:
         """Where a fold's checkpoints are."""
-        return self.folder / f"fold_{fold}"
+        return fold_folder(self.folder, fold)
 
     @contextmanager
     def lock(self, number: int) -> Iterator[None]:
@@ -60,7 +60,7 @@ class Run:
 
     def write(self) -> None:
         """Write what describes the run. Raises ExperimentError if another experiment or plan stands there."""
-        self._check_same_experiment()
+        check_same_experiment(self.folder, self.experiment)
         for name, content in (("plans.json", self.plan), ("dataset.json", self.dataset_json)):
             path = self.folder / name
             if path.exists() and read_json(path) != content:
@@ -70,28 +70,6 @@ class Run:
             write_json(path, content)
         if not (self.folder / EXPERIMENT_NAME).exists():
             write_json(self.folder / EXPERIMENT_NAME, self._description())
-
-    def check_split(self, number: int, fold: Fold) -> None:
-        """Raise CohortError if a fold was begun with another split; one that kept none cannot be checked."""
-        begun = read_split(self.fold_folder(number))
-        if begun is not None and set(begun.train) != set(fold.train):
-            raise CohortError(
-                f"{self.fold_folder(number)}: this fold was begun with another split of the cohort; "
-                "restore that split, or train into another results folder"
-            )
-
-    def _check_same_experiment(self) -> None:
-        path = self.folder / EXPERIMENT_NAME
-        if not path.exists():
-            return
-        stored = Experiment.from_dict(read_json(path)["experiment"]).as_dict()
-        wanted = self.experiment.as_dict()
-        changed = [f"{key} {stored[key]}, now {wanted[key]}" for key in wanted if stored[key] != wanted[key]]
-        if changed:
-            raise ExperimentError(
-                f"{path}: this run was begun with other settings ({'; '.join(changed)}); "
-                "give them again, or train into another results folder"
-            )
 
     def _description(self) -> Json:
         configuration = self.plan["configurations"][CONFIGURATION]
@@ -118,6 +96,36 @@ class Run:
 def run_folder(results: Path, dataset_name: str, experiment: Experiment) -> Path:
     """Where the run of an experiment on a dataset stands in a results folder."""
     return results / dataset_name / f"{experiment.name}__{PLANS_NAME}__{CONFIGURATION}"
+
+
+def fold_folder(run: Path, fold: int) -> Path:
+    """Where the checkpoints of a run's fold are."""
+    return run / f"fold_{fold}"
+
+
+def check_same_experiment(run: Path, experiment: Experiment) -> None:
+    """Raise ExperimentError if a run was begun with other settings."""
+    path = run / EXPERIMENT_NAME
+    if not path.exists():
+        return
+    stored = Experiment.from_dict(read_json(path)["experiment"]).as_dict()
+    wanted = experiment.as_dict()
+    changed = [f"{key} {stored[key]}, now {wanted[key]}" for key in wanted if stored[key] != wanted[key]]
+    if changed:
+        raise ExperimentError(
+            f"{path}: this run was begun with other settings ({'; '.join(changed)}); "
+            "give them again, or train into another results folder"
+        )
+
+
+def check_split(folder: Path, fold: Fold) -> None:
+    """Raise CohortError if a fold's folder was begun with another split; without one it cannot be checked."""
+    begun = read_split(folder)
+    if begun is not None and set(begun.train) != set(fold.train):
+        raise CohortError(
+            f"{folder}: this fold was begun with another split of the cohort; "
+            "restore that split, or train into another results folder"
+        )
 
 
 class ProgressFile:

@@ -46,7 +46,15 @@ from petlesion.training.planning import (
 from petlesion.training.precision import Computation, choose_computation, choose_device, prepare_device
 from petlesion.training.preprocessing import PreprocessedCohort
 from petlesion.training.processes import available_cores
-from petlesion.training.run import PROGRESS_NAME, ProgressFile, Run, run_folder
+from petlesion.training.run import (
+    PROGRESS_NAME,
+    ProgressFile,
+    Run,
+    check_same_experiment,
+    check_split,
+    fold_folder,
+    run_folder,
+)
 from petlesion.training.sampling import (
     Batch,
     Batches,
@@ -120,9 +128,14 @@ def train(
     if fold not in range(len(folds)):
         raise UsageError(f"{cohort.folder}: there is no fold {fold}; choose one of 0 to {len(folds) - 1}")
     device = choose_device(options.device)
+    folder = fold_folder(run_folder(results, cohort.name, experiment), fold)
+    check_same_experiment(folder.parent, experiment)
+    check_split(folder, folds[fold])
+    if (folder / FINAL_NAME).exists():
+        return folder
     if experiment.sampling == "uncertain":
         # Planning and preprocessing may take hours: what the earlier run lacks is told before.
-        find_unsure(run_folder(results, cohort.name, experiment), cohort, experiment, folds[fold]).check()
+        find_unsure(folder.parent, cohort, experiment, folds[fold]).check()
     initial = InitialWeights.of(experiment, fold)
     if initial is not None:
         initial.check_unseen((*folds[fold].validation, *(case.case_id for case in cohort.test_cases)))
@@ -132,13 +145,9 @@ def train(
                 "it cannot be checked that none of them is held out"
             )
     run, data_folder = prepare_run(cohort, experiment, results, options, initial)
-    run.check_split(fold, folds[fold])
-    fold_folder = run.fold_folder(fold)
-    if (fold_folder / FINAL_NAME).exists():
-        return fold_folder
     with run.lock(fold):
-        if not (fold_folder / LATEST_NAME).exists():
-            write_split(fold_folder, folds[fold], initial.trained_on if initial else frozenset())
+        if not (folder / LATEST_NAME).exists():
+            write_split(folder, folds[fold], initial.trained_on if initial else frozenset())
         computation = choose_computation(device, experiment, run.plan, options.say)
         prepare_device(device)
         options.say(f"fold {fold}: {computation.describe()}")
@@ -146,7 +155,7 @@ def train(
         training = _Training(run, fold, computation, options.say)
         training.resume(initial)
         training.finish(batches, options)
-    return fold_folder
+    return folder
 
 
 def prepare_run(

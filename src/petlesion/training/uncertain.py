@@ -16,7 +16,6 @@ that goes on draws the same patches, whatever has become of the earlier run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -74,14 +73,8 @@ class UnsurePlaces:
         self._keep_fingerprint(check_held_out(self.earlier_run, self.cohort, missing))
         work = partial(_draw_case, self, tuple(plan["transpose_forward"]), data_folder)
         with progress("weighing", len(missing)) as advance:
-            try:
-                for _ in in_processes(work, missing, processes):
-                    advance()
-            except BrokenProcessPool as error:
-                raise CohortError(
-                    f"{self.cohort.folder}: a process that weighed a case was killed, most likely for want "
-                    "of memory; give fewer with --processes and start again"
-                ) from error
+            for _ in in_processes(work, missing, processes):
+                advance()
 
     def shares(self) -> dict[str, float]:
         """The share of each case in the weight of all; raises CohortError if nothing weighs anything."""
