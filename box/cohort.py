@@ -7,8 +7,9 @@ Writes into the folder
   Dataset012_Bodies      twice as many others, to go on with
   Dataset011_Box         others (source "simulated"), and each real study as it is and cut anew several
                          times, its CT then a little out of place (source "real"), in five folds
-All cases of a patient stay together, and none is in two of them. A run that was interrupted goes on where it
-stopped.
+  Dataset015_More        all of these and more bodies (source "more"), in the same folds
+All cases of a patient stay together, and none is in two of the first three. A run that was interrupted goes
+on where it stopped.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from petlesion.cli.console import progress
-from petlesion.cohort.layout import Cohort, create_cohort
+from petlesion.cohort.layout import Cohort, Fold, create_cohort, write_folds
 from petlesion.cohort.parallel import add_all
 from petlesion.cohort.recut import recut, shift_ct
 from petlesion.cohort.simulated import keep_record
@@ -43,6 +44,7 @@ BESIDE_REAL = range(240, 440), range(440, 500)
 TO_GO_ON_WITH = range(500, 900), range(900, 980)
 BODIES = SimulationSettings((4.0, 4.0, 4.0), field_of_view_mm=500.0)
 MOST_SHIFT_MM = 8.0
+MORE = range(1000, 1400), range(1400, 1460)
 # Of a simulated cohort one fold is trained, on all but a twelfth.
 FOLDS, FOLDS_OF_SIMULATED = 5, 12
 
@@ -57,7 +59,9 @@ def real_entries(studies: Path) -> Iterator[Entry]:
             yield Entry(f"{name}_recut{copy + 1}", name, make, "real")
 
 
-def simulated_entries(numbers: tuple[range, range], organs: Path | None) -> Iterator[Entry]:
+def simulated_entries(
+    numbers: tuple[range, range], organs: Path | None, source: str = "simulated"
+) -> Iterator[Entry]:
     """Studies to be simulated, those around real organ masks only where masks are at hand."""
     kinds = [(numbers[0], BODIES)]
     if organs is not None:
@@ -65,7 +69,7 @@ def simulated_entries(numbers: tuple[range, range], organs: Path | None) -> Iter
     for some, settings in kinds:
         for seed in (study_seed(SEED, number) for number in some):
             name = study_name(seed)
-            yield Entry(name, name, partial(simulate, seed, settings), "simulated")
+            yield Entry(name, name, partial(simulate, seed, settings), source)
 
 
 def read(source: StudySource) -> Study:
@@ -79,11 +83,33 @@ def cut_anew(source: StudySource, entropy: tuple[int, ...], most_cut_mm: float) 
     return shift_ct(recut(read(source), rng, most_cut_mm), rng, MOST_SHIFT_MM)
 
 
-def make_cohort(cohort: Cohort, entries: Sequence[Entry], folds: int, workers: int) -> Cohort:
-    """Make what of the cohort is missing, and split it; the first case that cannot be made ends it."""
+def make_cases(cohort: Cohort, entries: Sequence[Entry], workers: int) -> Cohort:
+    """Make what of the cohort is missing; the first case that cannot be made ends it."""
     with progress(cohort.name, len(entries)) as advance:
-        cohort = add_all(cohort, entries, workers, advance)
+        return add_all(cohort, entries, workers, advance)
+
+
+def divide(cohort: Cohort, folds: int) -> Cohort:
+    """Split a cohort into folds, without a test set."""
     return split_cohort(cohort, SplitSettings(test_share=0.0, folds=folds, seed=0))
+
+
+def divide_as(cohort: Cohort, former: Cohort) -> None:
+    """Split a cohort so that each fold holds out what it does in another cohort, and a share of the rest."""
+    numbers = {case_id: number for number, fold in enumerate(former.folds) for case_id in fold.validation}
+    count = len(former.folds)
+    of_case = {
+        case.case_id: numbers.get(case.case_id, place % count)
+        for place, case in enumerate(cohort.training_cases)
+    }
+    folds = [
+        Fold(
+            train=tuple(case_id for case_id, own in of_case.items() if own != number),
+            validation=tuple(case_id for case_id, own in of_case.items() if own == number),
+        )
+        for number in range(count)
+    ]
+    write_folds(cohort, folds)
 
 
 def main() -> None:
@@ -95,20 +121,20 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    out, workers = arguments.out, arguments.workers
-    made_with = replace(BODIES, organs=arguments.organs).as_json()
+    out, organs, workers = arguments.out, arguments.organs, arguments.workers
+    made_with = replace(BODIES, organs=organs).as_json()
+
+    def make(name: str, entries: Sequence[Entry]) -> Cohort:
+        cohort = create_cohort(out / name)
+        keep_record(cohort.folder, SEED, made_with, begun=bool(cohort.cases))
+        return make_cases(cohort, entries, workers)
+
     for name, numbers in (("Dataset010_Simulated", TO_BEGIN_WITH), ("Dataset012_Bodies", TO_GO_ON_WITH)):
-        bodies = create_cohort(out / name)
-        keep_record(bodies.folder, SEED, made_with, begun=bool(bodies.cases))
-        entries = list(simulated_entries(numbers, arguments.organs))
-        make_cohort(bodies, entries, FOLDS_OF_SIMULATED, workers)
-    both = create_cohort(out / "Dataset011_Box")
-    keep_record(both.folder, SEED, made_with, begun=bool(both.cases))
-    entries = [
-        *real_entries(arguments.studies),
-        *simulated_entries(BESIDE_REAL, arguments.organs),
-    ]
-    make_cohort(both, entries, FOLDS, workers)
+        divide(make(name, list(simulated_entries(numbers, organs))), FOLDS_OF_SIMULATED)
+    mixed = [*real_entries(arguments.studies), *simulated_entries(BESIDE_REAL, organs)]
+    both = divide(make("Dataset011_Box", mixed), FOLDS)
+    more = list(simulated_entries(MORE, organs, "more"))
+    divide_as(make("Dataset015_More", [*mixed, *more]), both)
 
 
 if __name__ == "__main__":

@@ -32,3 +32,5 @@ train "$both" -e box -o "$work/results" --set "initial_weights=$(weights bodies 
 # Fold 1 holds out STS_001, of whom there is a whole body to score it on.
 train "$both" -e box-pet -f 1 -o "$work/results" \
     --set "initial_weights=$work/results/Dataset011_Box/box__nnUNetPlans__3d_fullres"
+train "$work/Dataset015_More" -e box-pet -f 1 -o "$work/results" --set epochs=40 \
+    --set "initial_weights=$work/results/Dataset011_Box/box-pet__nnUNetPlans__3d_fullres"

@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from petlesion.cohort.layout import Case, Cohort, create_cohort
 from petlesion.experiments import find_experiment, with_settings
 from petlesion.io.nifti import write_volume
 from tests.conftest import make_phantom
@@ -27,9 +28,25 @@ def box_cohort() -> ModuleType:
 def test_no_simulated_study_is_in_two_cohorts(box_cohort: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "organs.nii.gz").touch()  # which is read when a study is made
     names = []
-    for numbers in (box_cohort.TO_BEGIN_WITH, box_cohort.TO_GO_ON_WITH, box_cohort.BESIDE_REAL):
-        names += [entry.case_id for entry in box_cohort.simulated_entries(numbers, tmp_path)]
-    assert len(names) == len(set(names)) == 980
+    for numbers in ("TO_BEGIN_WITH", "TO_GO_ON_WITH", "BESIDE_REAL", "MORE"):
+        entries = box_cohort.simulated_entries(getattr(box_cohort, numbers), tmp_path)
+        names += [entry.case_id for entry in entries]
+    assert len(names) == len(set(names)) == 980 + 460
+
+
+def test_more_bodies_leave_a_fold_what_it_held_out(box_cohort: ModuleType, tmp_path: Path) -> None:
+    def cohort_of(name: str, ids: str) -> Cohort:
+        return create_cohort(tmp_path / name).with_cases(
+            Case(case_id, case_id, "any", "train", 1.0) for case_id in ids
+        )
+
+    former = box_cohort.divide(cohort_of("Dataset001_A", "abcdef"), 3)
+    wider = cohort_of("Dataset002_B", "abcdefghijkl")
+    box_cohort.divide_as(wider, former)
+    for before, now in zip(former.folds, wider.folds, strict=True):
+        assert set(before.validation) < set(now.validation) and set(before.train) < set(now.train)
+        assert set(now.validation) | set(now.train) == set("abcdefghijkl")
+        assert len(now.validation) == 4
 
 
 def test_a_real_study_is_there_as_it_is_and_cut_anew_alike_each_time(
@@ -56,7 +73,7 @@ def test_each_step_of_the_training_has_settings_that_can_be() -> None:
         for line in script.splitlines()
         if line.startswith(("begin ", "train "))
     ]
-    assert len(steps) == 6
+    assert len(steps) == 7
     for settings in steps:
         with_settings(find_experiment("box"), settings)
     assert ["epochs=75", "iterations=100", "patch_size=48x40x40", "oversampled_cases=all"] in steps
