@@ -20,7 +20,7 @@ from petlesion.simulation.outline import (
     slices_between,
     trunk_distance,
 )
-from petlesion.simulation.shapes import Ellipsoid, Floats, Point, Shape, Tube, mirrored, tube
+from petlesion.simulation.shapes import Ellipsoid, Floats, Point, Shape, both_sides, tube
 
 _DOMES = ((-72.0, 408.0), (74.0, 398.0))  # middle and height of the diaphragm, right and left
 
@@ -50,38 +50,34 @@ def _paint_trunk(canvas: Canvas, patient: Patient, fat_mm: float) -> None:
         canvas.paint(shape, Tissue.FAT, over=(Tissue.AIR,))
     muscle = trunk_distance(canvas, window, 0.0)
     canvas.fill(window, level & (muscle < 0), Tissue.MUSCLE)
-    for shape in _both_sides(Ellipsoid((78, 78, -30), (66, 42, 78))):
+    for shape in both_sides(Ellipsoid((78, 78, -30), (66, 42, 78))):
         canvas.paint(shape, Tissue.MUSCLE, over=(Tissue.FAT,))
     if patient.female:
         size = 1 + 0.01 * fat_mm
-        for shape in _both_sides(Ellipsoid((82, -112, 442), (30 * size, 22 * size, 28 * size))):
+        for shape in both_sides(Ellipsoid((82, -112, 442), (30 * size, 22 * size, 28 * size))):
             canvas.paint(shape, Tissue.BREAST, over=(Tissue.FAT,))
 
 
 def _padding(patient: Patient, fat_mm: float) -> list[Shape]:
     """Fat that stands out from the trunk: buttocks and breasts."""
     grown = 0.9 * fat_mm
-    shapes: list[Shape] = [*_both_sides(Ellipsoid((74, 78, -30), (72 + grown, 46 + grown, 84 + grown)))]
+    shapes: list[Shape] = [*both_sides(Ellipsoid((74, 78, -30), (72 + grown, 46 + grown, 84 + grown)))]
     if patient.female:
         size = 1 + 0.012 * fat_mm
-        shapes += _both_sides(Ellipsoid((82, -105, 438), (58 * size, 46 * size, 56 * size)))
+        shapes += both_sides(Ellipsoid((82, -105, 438), (58 * size, 46 * size, 56 * size)))
     else:
-        shapes += _both_sides(Ellipsoid((75, -95, 450), (45, 22 + 0.3 * grown, 40)))
+        shapes += both_sides(Ellipsoid((75, -95, 450), (45, 22 + 0.3 * grown, 40)))
     return shapes
-
-
-def _both_sides(shape: Ellipsoid | Tube) -> tuple[Ellipsoid | Tube, Ellipsoid | Tube]:
-    return shape, mirrored(shape)
 
 
 def _paint_limbs(canvas: Canvas, patient: Patient, fat_mm: float) -> None:
     for limb, fat_share in ((_LEG, 0.7), (skeleton.arm(patient.arms_up), 0.35)):
         wrapped = replace(limb, radii=tuple(r + fat_share * fat_mm + 2 for r in limb.radii))
-        for side in _both_sides(wrapped):
+        for side in both_sides(wrapped):
             canvas.paint(side, Tissue.FAT, over=(Tissue.AIR,))
-        for side in _both_sides(limb):
+        for side in both_sides(limb):
             canvas.paint(side, Tissue.MUSCLE, over=(Tissue.FAT,))
-    for side in _both_sides(_SHOULDER):
+    for side in both_sides(_SHOULDER):
         canvas.paint(side, Tissue.MUSCLE, over=(Tissue.AIR, Tissue.FAT))
 
 

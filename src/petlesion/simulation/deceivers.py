@@ -14,7 +14,7 @@ import numpy as np
 
 from petlesion.simulation.body import Patient, Tissue, one_of
 from petlesion.simulation.fields import smooth_field
-from petlesion.simulation.shapes import Ellipsoid, Floats, Point, Shape, mirrored, tube
+from petlesion.simulation.shapes import Ellipsoid, Floats, Point, Shape, both_sides, mirrored, tube
 from petlesion.simulation.skeleton import VERTEBRA_HEIGHTS, arm, spine_y
 from petlesion.simulation.uptake import Phantom
 
@@ -114,9 +114,8 @@ def _brown_fat(scene: _Scene) -> None:
     suv = scene.between(3, 11)
     neck = tube((38, 4, 640, 12), (48, 6, 570, 16), (90, 4, 545, 15), (124, 14, 505, 12))
     spine = tube((30, 52, 540, 8), (34, 58, 400, 9), (36, 44, 290, 9))
-    for shape in (neck, spine):
-        for side in (shape, mirrored(shape)):
-            scene.heat(side, suv, _FATS, patchy=0.7)
+    for shape in both_sides(neck, spine):
+        scene.heat(shape, suv, _FATS, patchy=0.7)
 
 
 def _worn_joints(scene: _Scene) -> None:
@@ -163,7 +162,7 @@ def _tense_muscle(scene: _Scene) -> None:
     )
     suv = scene.between(1.5, 4)
     muscle = muscles[int(scene.rng.integers(len(muscles)))]
-    for side in (muscle, mirrored(muscle))[: scene.rng.integers(1, 3)]:
+    for side in both_sides(muscle)[: scene.rng.integers(1, 3)]:
         scene.heat(side, suv, (Tissue.MUSCLE,), patchy=0.3)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from petlesion.simulation.shapes import Floats
 
 
 def smooth_field(

@@ -8,7 +8,7 @@ import numpy as np
 
 from petlesion.simulation.body import Canvas, Patient, Tissue
 from petlesion.simulation.fields import smooth_field
-from petlesion.simulation.shapes import Ellipsoid, Point, Shape, Shell, Tube, mirrored, tube
+from petlesion.simulation.shapes import Ellipsoid, Point, Shape, Shell, Tube, both_sides, tube
 
 BELLY = (Tissue.VISCERAL_FAT, Tissue.SMALL_BOWEL)
 """What gives way to the organs of the belly."""
@@ -73,9 +73,8 @@ def paint_back_muscles(canvas: Canvas) -> None:
     erector = tube((36, 84, 560, 18), (36, 96, 420, 20), (36, 84, 250, 27), (34, 80, 120, 26))
     psoas = tube((24, 34, 275, 7), (36, 34, 200, 16), (50, 30, 120, 22), (70, -12, 40, 20), (96, 8, -40, 14))
     quadratus = tube((52, 62, 260, 12), (66, 62, 150, 15))
-    for shape in (erector, psoas, quadratus):
-        for side in (shape, mirrored(shape)):
-            canvas.paint(side, Tissue.MUSCLE, over=(Tissue.VISCERAL_FAT, Tissue.LUNG))
+    for shape in both_sides(erector, psoas, quadratus):
+        canvas.paint(shape, Tissue.MUSCLE, over=(Tissue.VISCERAL_FAT, Tissue.LUNG))
 
 
 def paint_airways(canvas: Canvas) -> None:
@@ -84,9 +83,7 @@ def paint_airways(canvas: Canvas) -> None:
     bronchi = [tube((2, 22, 485, 8), (-34, 26, 462, 6)), tube((2, 22, 485, 8), (38, 28, 456, 6))]
     throat = tube((0, 6, 602, 7), (0, -14, 650, 9), (0, -22, 712, 9))
     nose = tube((0, -24, 712, 9), (0, -60, 716, 9), (0, -112, 712, 8))
-    sinuses: list[Shape] = []
-    for sinus in (Ellipsoid((28, -84, 712), (14, 14, 16)), Ellipsoid((10, -100, 768), (10, 6, 10))):
-        sinuses += [sinus, mirrored(sinus)]
+    sinuses = both_sides(Ellipsoid((28, -84, 712), (14, 14, 16)), Ellipsoid((10, -100, 768), (10, 6, 10)))
     for shape in (trachea, *bronchi, throat, nose, *sinuses):
         canvas.paint(shape, Tissue.AIRWAY)
 
@@ -216,9 +213,8 @@ def _paint_vessels(canvas: Canvas, jitter: _Jitter) -> None:
     iliac = tube((2, 12, 145, 7), (40, 18, 95, 6), (62, -26, 40, 6), (72, -54, -10, 6), (76, -40, -200, 5))
     carotid = tube((12, -8, 508, 5), (22, -2, 560, 5), (26, 4, 640, 4.5), (26, -4, 705, 4))
     arm_artery = tube((16, 0, 510, 6), (60, 6, 545, 5), (120, 10, 520, 5))
-    for shape in (iliac, carotid, arm_artery):
-        for side in (shape, mirrored(shape)):
-            canvas.paint(side, Tissue.BLOOD, over=(*BELLY, *_CHEST, Tissue.MUSCLE, Tissue.FAT))
+    for side in both_sides(iliac, carotid, arm_artery):
+        canvas.paint(side, Tissue.BLOOD, over=(*BELLY, *_CHEST, Tissue.MUSCLE, Tissue.FAT))
 
 
 def _paint_heart(canvas: Canvas, patient: Patient, jitter: _Jitter) -> None:

@@ -128,6 +128,11 @@ def mirrored(shape: Ellipsoid | Tube) -> Ellipsoid | Tube:
     return Ellipsoid((-x, y, z), shape.radii, (turn_x, -turn_y, -turn_z))
 
 
+def both_sides(*shapes: Ellipsoid | Tube) -> list[Shape]:
+    """Each shape, followed by the same on the other side of the body."""
+    return [side for shape in shapes for side in (shape, mirrored(shape))]
+
+
 def _cone_distance(
     at: tuple[Floats, Floats, Floats], start: Point, end: Point, r0: float, r1: float
 ) -> Floats:

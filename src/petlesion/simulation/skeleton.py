@@ -6,7 +6,7 @@ import numpy as np
 
 from petlesion.simulation.body import Canvas, Patient, Tissue
 from petlesion.simulation.outline import cavity_distance
-from petlesion.simulation.shapes import Box, Ellipsoid, Shape, Tube, mirrored, tube
+from petlesion.simulation.shapes import Box, Ellipsoid, Shape, Tube, both_sides, tube
 
 # Heights of the middles of the vertebral bodies from L5 to C2, and where they stand from front to back.
 VERTEBRA_HEIGHTS = (
@@ -58,10 +58,6 @@ def _paint_bone(canvas: Canvas, shape: Shape, marrow: Tissue, hard_mm: float = _
     canvas.fill(window, body & (distance < -hard_mm), marrow)
 
 
-def _both(*shapes: Ellipsoid | Tube) -> list[Shape]:
-    return [side for shape in shapes for side in (shape, mirrored(shape))]
-
-
 def _paint_ribs(canvas: Canvas) -> None:
     """Ribs lie on the chest's wall at a pitch, falling to the front, where they end in cartilage."""
 
@@ -111,7 +107,7 @@ def _red_bones() -> list[Shape]:
     """Bones of the trunk, full of red marrow."""
     sacrum = Ellipsoid((0, 70, 62), (48, 22, 46), (-25, 0, 0))
     breastbone = [Ellipsoid((0, -82, 512), (26, 9, 26), (-20, 0, 0)), Ellipsoid((0, -100, 440), (17, 8, 66))]
-    return [sacrum, *breastbone, *_both(*_hip_bone(), *_shoulder_blade(), _COLLAR_BONE)]
+    return [sacrum, *breastbone, *both_sides(*_hip_bone(), *_shoulder_blade(), _COLLAR_BONE)]
 
 
 _COLLAR_BONE = tube((18, -72, 528, 8), (70, -50, 538, 6.5), (130, -8, 532, 7))
@@ -136,13 +132,13 @@ def _shoulder_blade() -> list[Tube]:
 
 def _limb_bones(patient: Patient) -> list[Shape]:
     arm_points = arm(patient.arms_up).points
-    humerus = Tube((*(arm_points[0:1]), *arm_points[1:3]), (21.0, 11.0, 14.0))
+    humerus = Tube(arm_points[:3], (21.0, 11.0, 14.0))
     forearm = Tube(arm_points[2:4], (13.0, 10.0))
     femur = tube(
         (92, 4, 0, 23), (110, 12, -14, 17), (124, 14, -36, 18), (112, 8, -110, 15), (84, 6, -430, 14)
     )
     shin = tube((82, 10, -440, 24), (80, 16, -900, 14))
-    return _both(humerus, forearm, femur, shin)
+    return both_sides(humerus, forearm, femur, shin)
 
 
 def _paint_skull(canvas: Canvas) -> None:
@@ -161,5 +157,5 @@ def _paint_skull(canvas: Canvas) -> None:
     jaw = tube((52, -20, 712, 7), (46, -32, 662, 8), (30, -85, 645, 8), (0, -104, 642, 9))
     upper_jaw = tube((30, -88, 684, 7), (0, -106, 684, 8))
     cheek = tube((58, -50, 722, 5), (42, -92, 712, 6))
-    for shape in [*base, *_both(jaw, upper_jaw, cheek)]:
+    for shape in [*base, *both_sides(jaw, upper_jaw, cheek)]:
         _paint_bone(canvas, shape, Tissue.RED_MARROW, hard_mm=3.5)

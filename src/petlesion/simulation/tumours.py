@@ -13,14 +13,13 @@ from petlesion.simulation.body import Canvas, Tissue, one_of
 from petlesion.simulation.burden import Burden
 from petlesion.simulation.diseases import DISEASES, SITES, Site
 from petlesion.simulation.fields import smooth_field
+from petlesion.simulation.outline import Window
 from petlesion.simulation.scanner import Scanner
-from petlesion.simulation.shapes import Floats, mirrored
+from petlesion.simulation.shapes import Floats, both_sides
 from petlesion.simulation.uptake import Phantom
 
-Window = tuple[slice, slice, slice]
-
 _GAS = (Tissue.AIR, Tissue.AIRWAY, Tissue.BOWEL_GAS)
-_MARROW = (Tissue.RED_MARROW, Tissue.BONE)
+_BONY = (Tissue.RED_MARROW, Tissue.BONE)
 _FIELD_SHARE = 0.7  # a lesion's surface varies over this share of its radius
 _CONTRAST = 1.6  # a lesion is at least this much hotter than what it grows in
 _LEAST_SUV = 2.2
@@ -136,7 +135,7 @@ class _Host:
         tissue = canvas.tissue[window]
         foreign = ~one_of(tissue, site.tissues)
         score += foreign * np.float32(0.6 * radius_mm + 2)
-        hard = one_of(tissue, (*_MARROW, Tissue.BLOOD, Tissue.MYOCARDIUM, Tissue.GREY_MATTER))
+        hard = one_of(tissue, (*_BONY, Tissue.BLOOD, Tissue.MYOCARDIUM, Tissue.GREY_MATTER))
         score += (foreign & hard) * np.float32(0.6 * radius_mm + 4)
         score[~self._free[window]] = np.inf
         return score
@@ -166,7 +165,7 @@ def _places(canvas: Canvas, site: Site) -> npt.NDArray[np.intp]:
     if site.path is None:
         return np.flatnonzero(one_of(canvas.tissue, site.tissues))
     allowed = np.zeros(canvas.tissue.shape, dtype=bool)
-    for path in (site.path, mirrored(site.path)):
+    for path in both_sides(site.path):
         found = canvas.inside(path)
         if found is not None:
             window, distance = found
