@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from petlesion.cli.console import progress
-from petlesion.cohort.layout import Cohort, Fold, create_cohort, write_folds
+from petlesion.cohort.layout import Cohort, create_cohort, write_folds
 from petlesion.cohort.parallel import add_all
 from petlesion.cohort.recut import recut, shift_ct
 from petlesion.cohort.simulated import keep_record
 from petlesion.cohort.sources import Entry
-from petlesion.cohort.split import SplitSettings, split_cohort
+from petlesion.cohort.split import SplitSettings, folds_of, split_cohort
 from petlesion.intake import StudySource, find_studies, read_source, to_study
 from petlesion.simulation import SimulationSettings, simulate
 from petlesion.simulation.study import study_name, study_seed
@@ -83,33 +83,19 @@ def cut_anew(source: StudySource, entropy: tuple[int, ...], most_cut_mm: float) 
     return shift_ct(recut(read(source), rng, most_cut_mm), rng, MOST_SHIFT_MM)
 
 
-def make_cases(cohort: Cohort, entries: Sequence[Entry], workers: int) -> Cohort:
-    """Make what of the cohort is missing; the first case that cannot be made ends it."""
-    with progress(cohort.name, len(entries)) as advance:
-        return add_all(cohort, entries, workers, advance)
-
-
 def divide(cohort: Cohort, folds: int) -> Cohort:
     """Split a cohort into folds, without a test set."""
     return split_cohort(cohort, SplitSettings(test_share=0.0, folds=folds, seed=0))
 
 
 def divide_as(cohort: Cohort, former: Cohort) -> None:
-    """Split a cohort so that each fold holds out what it does in another cohort, and a share of the rest."""
-    numbers = {case_id: number for number, fold in enumerate(former.folds) for case_id in fold.validation}
-    count = len(former.folds)
-    of_case = {
-        case.case_id: numbers.get(case.case_id, place % count)
-        for place, case in enumerate(cohort.training_cases)
-    }
-    folds = [
-        Fold(
-            train=tuple(case_id for case_id, own in of_case.items() if own != number),
-            validation=tuple(case_id for case_id, own in of_case.items() if own == number),
-        )
-        for number in range(count)
-    ]
-    write_folds(cohort, folds)
+    """Split a cohort so that each fold holds out whom it does in another, and a share of the rest."""
+    patients = {case.case_id: case.patient_id for case in former.training_cases}
+    parts = [{patients[case_id] for case_id in fold.validation} for fold in former.folds]
+    for place, case in enumerate(cohort.training_cases):
+        if not any(case.patient_id in part for part in parts):
+            parts[place % len(parts)].add(case.patient_id)
+    write_folds(cohort, folds_of(cohort.training_cases, parts))
 
 
 def main() -> None:
@@ -127,7 +113,9 @@ def main() -> None:
     def make(name: str, entries: Sequence[Entry]) -> Cohort:
         cohort = create_cohort(out / name)
         keep_record(cohort.folder, SEED, made_with, begun=bool(cohort.cases))
-        return make_cases(cohort, entries, workers)
+        # The first case that cannot be made ends it.
+        with progress(name, len(entries)) as advance:
+            return add_all(cohort, entries, workers, advance)
 
     for name, numbers in (("Dataset010_Simulated", TO_BEGIN_WITH), ("Dataset012_Bodies", TO_GO_ON_WITH)):
         divide(make(name, list(simulated_entries(numbers, organs))), FOLDS_OF_SIMULATED)

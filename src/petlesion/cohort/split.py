@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -121,7 +121,11 @@ def _folds(cases: Sequence[Case], count: int, rng: np.random.Generator) -> list[
             f"{len(patients)} patients are left for training, too few for {count} folds; add studies, or set "
             "fewer folds or a smaller test share"
         )
-    parts = _distribute(cases, (1 / count,) * count, rng)
+    return folds_of(cases, _distribute(cases, (1 / count,) * count, rng))
+
+
+def folds_of(cases: Sequence[Case], parts: Iterable[Container[str]]) -> list[Fold]:
+    """Folds that each hold out the cases of one part's patients, and train on all others."""
     return [
         Fold(
             train=tuple(case.case_id for case in cases if case.patient_id not in part),

@@ -61,7 +61,7 @@ def _paint_trunk(canvas: Canvas, patient: Patient, fat_mm: float) -> None:
 def _padding(patient: Patient, fat_mm: float) -> list[Shape]:
     """Fat that stands out from the trunk: buttocks and breasts."""
     grown = 0.9 * fat_mm
-    shapes: list[Shape] = [*both_sides(Ellipsoid((74, 78, -30), (72 + grown, 46 + grown, 84 + grown)))]
+    shapes = both_sides(Ellipsoid((74, 78, -30), (72 + grown, 46 + grown, 84 + grown)))
     if patient.female:
         size = 1 + 0.012 * fat_mm
         shapes += both_sides(Ellipsoid((82, -105, 438), (58 * size, 46 * size, 56 * size)))

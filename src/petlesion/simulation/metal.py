@@ -50,7 +50,8 @@ def _insert(phantom: Phantom, shape: Shape, strength_hu: float, rng: np.random.G
     if window is None:
         return
     x, y, z = canvas.x[window], canvas.y[window], canvas.z[window]
-    metal = (shape.distance(x, y, z) < 0) & (canvas.tissue[window] != Tissue.AIR)
+    body = canvas.tissue[window] != Tissue.AIR
+    metal = body & (shape.distance(x, y, z) < 0)
     if not metal.any():
         return
     hu = phantom.hu[window]
@@ -61,6 +62,5 @@ def _insert(phantom: Phantom, shape: Shape, strength_hu: float, rng: np.random.G
         rays = np.cos(6 * angle + rng.uniform(0, 2 * np.pi)) + 0.6 * np.cos(
             15 * angle + rng.uniform(0, 2 * np.pi)
         )
-        body = canvas.tissue[window][index] != Tissue.AIR
-        hu[index] += body * strength_hu * rays * np.exp(-away / 35)
+        hu[index] += body[index] * strength_hu * rays * np.exp(-away / 35)
     hu[metal] = _METAL_HU

@@ -170,9 +170,8 @@ def keep_to_dose(phantom: Phantom, weight_kg: float, lesions: npt.NDArray[np.boo
     in_lesions = float(phantom.suv[lesions].sum(dtype=np.float64)) * litres
     healthy = float(phantom.suv.sum(where=body, dtype=np.float64)) * litres - in_lesions
     most = _MOST_OF_DOSE * weight_kg - elsewhere
-    kept = max((most - in_lesions) / healthy, _LEAST_OF_HEALTHY)
-    if kept < 1:
-        phantom.suv[body & ~lesions] *= np.float32(kept)
-        left = most - kept * healthy
-        if in_lesions > left:
-            phantom.suv[lesions] *= np.float32(left / in_lesions)
+    left = max(most - in_lesions, _LEAST_OF_HEALTHY * healthy)
+    if healthy > left:
+        phantom.suv[body & ~lesions] *= np.float32(left / healthy)
+        if in_lesions > most - left:
+            phantom.suv[lesions] *= np.float32((most - left) / in_lesions)

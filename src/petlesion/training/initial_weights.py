@@ -29,6 +29,7 @@ from petlesion.training.checkpoint import FINAL_NAME, Checkpoint, load_checkpoin
 from petlesion.training.jsonfile import Json
 from petlesion.training.nnunet import CONFIGURATION
 from petlesion.training.planning import BY_COHORT, NORMALIZATION_KEYS, pet_normalization_of
+from petlesion.training.run import fold_folder
 
 _SMALLEST_STD = 1e-8  # as nnU-Net has it
 _ORDER_OF_AXES = ("transpose_forward", "transpose_backward")
@@ -65,7 +66,7 @@ class InitialWeights:
             network, checkpoint = bundled_checkpoint(path, str(fold))
             return cls(network, checkpoint, read_training_cases(path).get(network.name))
         if path.is_dir():
-            path = path / f"fold_{fold}" / FINAL_NAME
+            path = fold_folder(path, fold) / FINAL_NAME
         if not path.is_file():
             raise CohortError(
                 f"{path} is missing; give a checkpoint, a run with that fold or a bundle to start from"

@@ -84,7 +84,7 @@ class PreprocessedCohort:
         _sweep(folder)
         work = partial(_preprocess_case, plan, training_dataset_json(self.cohort), folder)
         with _first_failure_stops(self.cohort):
-            for _ in in_processes(work, self.missing_cases(plan), processes):
+            for _ in in_processes(work, self.missing_cases(plan), processes, self.cohort.folder):
                 advance()
 
     def data_folder(self, plan: Json) -> Path:

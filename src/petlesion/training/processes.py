@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -55,10 +56,13 @@ def tended_pools(module: ModuleType, processes: int) -> Iterator[None]:
         setattr(module, "multiprocessing", original)  # noqa: B010
 
 
-def in_processes(work: Callable[[str], None], case_ids: list[str], processes: int) -> Iterator[str]:
+def in_processes(
+    work: Callable[[str], None], case_ids: list[str], processes: int, place: Path
+) -> Iterator[str]:
     """Yield each case when it is done; with one process or one case, nothing is started.
 
-    Raises what `work` raises for the first case that fails, CohortError if a process was killed.
+    Raises what `work` raises for the first case that fails, CohortError, which names the `place` that is
+    worked on, if a process was killed.
     """
     if min(processes, len(case_ids)) <= 1:
         for case_id in case_ids:
@@ -75,7 +79,7 @@ def in_processes(work: Callable[[str], None], case_ids: list[str], processes: in
                 yield futures[future]
         except BrokenProcessPool as error:
             raise CohortError(
-                "a process that worked on the cohort's cases was killed, most likely for want of memory; "
+                f"{place}: a process that worked on its cases was killed, most likely for want of memory; "
                 "give fewer with --processes and start again"
             ) from error
         finally:

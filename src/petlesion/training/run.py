@@ -43,14 +43,10 @@ class Run:
     plan: Json
     dataset_json: Json
 
-    def fold_folder(self, fold: int) -> Path:
-        """Where a fold's checkpoints are."""
-        return fold_folder(self.folder, fold)
-
     @contextmanager
     def lock(self, number: int) -> Iterator[None]:
         """Keep other processes from training a fold. Raises CohortError if one does already."""
-        folder = self.fold_folder(number)
+        folder = fold_folder(self.folder, number)
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(folder / ".lock", timeout=0):

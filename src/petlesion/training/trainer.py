@@ -268,7 +268,7 @@ class _Training:
         configuration = PlansManager(run.plan).get_configuration(CONFIGURATION)
         self.run = run
         self.fold = fold
-        self.folder = run.fold_folder(fold)
+        self.folder = fold_folder(run.folder, fold)
         seed_everything(experiment.seed, fold, _INITIALISATION)
         network = build_network(run.plan, run.dataset_json, deep_supervision=True)
         loss = build_loss(

@@ -73,7 +73,7 @@ class UnsurePlaces:
         self._keep_fingerprint(check_held_out(self.earlier_run, self.cohort, missing))
         work = partial(_draw_case, self, tuple(plan["transpose_forward"]), data_folder)
         with progress("weighing", len(missing)) as advance:
-            for _ in in_processes(work, missing, processes):
+            for _ in in_processes(work, missing, processes, self.cohort.folder):
                 advance()
 
     def shares(self) -> dict[str, float]:

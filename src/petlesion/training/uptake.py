@@ -37,7 +37,8 @@ def draw_uptake(
     missing = centres.missing(case_ids)
     if missing:
         with progress("finding uptake", len(missing)) as advance:
-            for _ in in_processes(partial(_draw_case, data_folder, centres), missing, processes):
+            work = partial(_draw_case, data_folder, centres)
+            for _ in in_processes(work, missing, processes, data_folder):
                 advance()
     return centres
 
