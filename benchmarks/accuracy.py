@@ -1,15 +1,17 @@
 """How well a model finds real tumours that it has not seen, and simulated ones, beside fixed thresholds.
 
-    python benchmarks/accuracy.py BUNDLE --studies $PETLESION_DATA/sts -o OUT [--peer BUNDLE] [--simulated 40]
+    python benchmarks/accuracy.py BUNDLE --studies $PETLESION_DATA/sts -o OUT [--simulated 40]
+    python benchmarks/accuracy.py BUNDLE --studies $PETLESION_DATA/sts -o OUT --peer BUNDLE --fold 1
 
 Real studies: each is segmented by those networks of the bundle alone that did not train on it (the folds of a
 cross-validation), as it is and cut anew at random with three seeds: 0 to 50 mm off each side, which the
 training never saw either. Beside it thresholds and an ellipsoid drawn without a look at the image.
-Simulated studies, of seeds that no training used, are segmented by all networks together: these figures are
-in-domain and no model's accuracy. --peer sets another bundle beside the first; where it has an unseen network
-for some of the real studies only (one that was trained on a single fold), a table of its own compares all
-methods on those. Writes a metrics.csv for each set and method, and OUT/scores.json with the first bundle's
-averages over the real studies, for petlesion model export --scores; prints the tables in Markdown.
+Simulated studies, of seeds that no training used, are segmented by all networks together, or by those of one
+fold alone (--fold): these figures are in-domain and no model's accuracy. --peer sets another bundle beside
+the first; where it has an unseen network for some of the real studies only (one that was trained on a single
+fold), a table of its own compares all methods on those. Writes a metrics.csv for each set and method, and
+OUT/scores.json with the first bundle's averages over the real studies, for petlesion model export --scores;
+prints the tables in Markdown.
 """
 
 from __future__ import annotations
@@ -155,6 +157,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="another bundle, set beside the first")
     parser.add_argument("--studies", type=Path, help="the real studies")
     parser.add_argument("--simulated", type=int, default=40, metavar="N")
+    parser.add_argument("--fold", help="each bundle's network for simulated studies, alone")
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     bundles = {"petlesion": arguments.bundle} | ({"peer": arguments.peer} if arguments.peer else {})
@@ -175,7 +178,8 @@ def main() -> None:
                 scores[f"real studies held out, {title}"] = summarize(rows["petlesion"], patients).as_json()
         write_text(arguments.out / "scores.json", json.dumps(scores, indent=1) + "\n")
     if arguments.simulated:
-        drawers = {name: by_all(load_model(bundle)) for name, bundle in bundles.items()}
+        folds = None if arguments.fold is None else (arguments.fold,)
+        drawers = {name: by_all(load_model(bundle, folds=folds)) for name, bundle in bundles.items()}
         drawers |= {name: by_method(name) for name in IN_THE_WHOLE_BODY}
         rows = score(simulated(arguments.simulated), drawers)
         write(arguments.out / "simulated", rows)
