@@ -114,19 +114,10 @@ def test_oversampled_patches_come_from_cases_with_lesions_on_request(cohort: Coh
     ids = [case.case_id for case in cohort.training_cases]
     healthy = [replace(case, reference_volume_ml=0.0) for case in cohort.training_cases[:2]]
     mixed = cohort.with_cases([*healthy, *cohort.training_cases[2:]])
-    assert shares_of_lesion_cases(mixed, ids, "cases") == {ids[2]: 0.5, ids[3]: 0.5}
-    assert shares_of_lesion_cases(mixed, ids[:3], "cases") == {ids[2]: 1.0}
+    assert shares_of_lesion_cases(mixed, ids) == {ids[2]: 0.5, ids[3]: 0.5}
+    assert shares_of_lesion_cases(mixed, ids[:3]) == {ids[2]: 1.0}
     with pytest.raises(CohortError, match="no case of this fold has a lesion"):
-        shares_of_lesion_cases(mixed, ids[:2], "cases")
-
-
-def test_each_source_has_an_equal_share_of_oversampled_patches(cohort: Cohort) -> None:
-    ids = [case.case_id for case in cohort.training_cases]
-    other, *rest = cohort.training_cases
-    mixed = cohort.with_cases([replace(other, source="real"), *rest])
-    assert shares_of_lesion_cases(mixed, ids, "sources") == pytest.approx(
-        {ids[0]: 1 / 2, ids[1]: 1 / 6, ids[2]: 1 / 6, ids[3]: 1 / 6}
-    )
+        shares_of_lesion_cases(mixed, ids[:2])
 
 
 def test_the_last_patch_of_each_batch_then_comes_from_a_case_with_a_lesion() -> None:
@@ -152,6 +143,29 @@ def test_sources_take_turns_in_every_batch() -> None:
     assert abs(real[:, 0].mean() - 0.5) < 4 * np.sqrt(0.25 / 2000)
     counts = [(drawn == case).sum() for case in ("s1", "s2", "s3")]
     assert all(abs(count - 2000 / 3) < 4 * np.sqrt(2000 * 2 / 9) for count in counts)
+
+
+def test_sources_take_turns_where_oversampled_patches_come_from_cases_with_lesions() -> None:
+    groups = [["r1"], ["s1", "s2", "s3"]]
+    shares = {"r1": 0.25, "s1": 0.25, "s3": 0.5}
+    seed_everything(8)
+    patches = ((16, 16, 16), (16, 16, 16))
+    loader = patch_loader(Cases(), find_experiment("b"), patches, LABELS, None, groups, shares)
+    drawn = np.array([loader.get_indices() for _ in range(2000)])
+    assert ((drawn == "r1").sum(axis=1) == 1).all()
+    assert abs((drawn[:, 1] == "r1").mean() - 0.5) < 4 * np.sqrt(0.25 / 2000)
+    oversampled = drawn[drawn[:, 1] != "r1", 1]
+    assert set(oversampled) == {"s1", "s3"}
+    assert abs((oversampled == "s3").mean() - 2 / 3) < 4 * np.sqrt(2 / 9 / len(oversampled))
+
+
+def test_a_source_without_lesions_leaves_its_oversampled_patches_to_the_others() -> None:
+    seed_everything(9)
+    patches, groups = ((16, 16, 16), (16, 16, 16)), [["healthy"], ["diseased"]]
+    loader = patch_loader(Cases(), find_experiment("b"), patches, LABELS, None, groups, {"diseased": 1.0})
+    drawn = np.array([loader.get_indices() for _ in range(200)])
+    assert (drawn[:, 1] == "diseased").all()
+    assert 0.3 < (drawn[:, 0] == "healthy").mean() < 0.7
 
 
 def make_batches(cohort: Cohort, preprocessed: Path, results: Path, *changes: str) -> Batches:

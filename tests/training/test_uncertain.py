@@ -203,7 +203,7 @@ def test_a_batch_depends_on_its_number_alone(
             assert other["keys"] == drawn["keys"]
             assert torch.equal(other["data"], drawn["data"])
     assert not torch.equal(elsewhere[0]["data"], elsewhere[1]["data"])
-    assert batches.validation.loader._data.centres is None
+    assert batches.validation.loader._data.places.oversampled is None
 
 
 def test_other_seeds_draw_other_voxels(
@@ -212,7 +212,7 @@ def test_other_seeds_draw_other_voxels(
     one, other = (
         uncertain_batches(cohort, earlier_run, tmp_path / seed, options, f"seed={seed}") for seed in "12"
     )
-    drawn = [batches.training.loader._data.centres.read("case3") for batches in (one, other)]
+    drawn = [batches.training.loader._data.places.oversampled.read("case3") for batches in (one, other)]
     assert (drawn[0] != drawn[1]).any()
 
 
@@ -323,7 +323,7 @@ def test_an_earlier_run_that_has_changed_is_refused(
 ) -> None:
     run = copy_of(earlier_run, tmp_path)
     batches = uncertain_batches(cohort, run, tmp_path / "results", options)
-    batches.training.loader._data.centres.path("case2").unlink()
+    batches.training.loader._data.places.oversampled.path("case2").unlink()
     (run / "fold_1" / "checkpoint_final.pth").write_bytes(b"other weights")
     change_record(run, weights_sha256=weights_sha256(run, ["0", "1"]))
     with pytest.raises(CohortError, match="has changed since"):

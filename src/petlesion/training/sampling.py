@@ -32,6 +32,19 @@ _UPTAKE_SHARE = 0.8
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where patches are drawn beside anywhere and the lesions of any case.
+
+    Oversampled ones are centred on the voxels of `oversampled` in place of the lesions', in cases drawn by
+    their `shares`; most of the others on the voxels of `uptake`.
+    """
+
+    oversampled: Centres | None = None
+    shares: Mapping[str, float] | None = None
+    uptake: Centres | None = None
+
+
+@dataclass(frozen=True)
 class _ChannelView:
     """Some channels of an array on disk, read only where they are sliced."""
 
@@ -47,18 +60,14 @@ class _ChannelView:
 
 
 class SelectedChannels(nnUNetDatasetBlosc2):  # type: ignore[misc]
-    """Preprocessed cases of which only some channels are seen.
+    """Preprocessed cases of which only some channels are seen, with the places to draw patches at."""
 
-    Where there are `centres`, oversampled patches are centred on those voxels in place of the lesions'; where
-    there is `uptake`, most of the others are centred on its voxels.
-    """
-
-    centres: Centres | None = None
-    uptake: Centres | None = None
-
-    def __init__(self, folder: Path, case_ids: Sequence[str], channels: Sequence[int]) -> None:
+    def __init__(
+        self, folder: Path, case_ids: Sequence[str], channels: Sequence[int], places: Places = Places()
+    ) -> None:
         super().__init__(str(folder), list(case_ids))
         self.channels = tuple(channels)
+        self.places = places
 
     def load_case(self, identifier: str) -> tuple[Any, Any, Any, dict[str, Any]]:
         """Arrays (channels, *space) of the image and of the reference, nothing, and the case's properties."""
@@ -66,10 +75,10 @@ class SelectedChannels(nnUNetDatasetBlosc2):  # type: ignore[misc]
         if self.channels != tuple(range(data.shape[0])):
             data = _ChannelView(data, self.channels)
         locations: dict[Any, Any] = dict(properties["class_locations"])
-        if self.centres is not None:
-            locations = {LESION: self.centres.read(identifier)}
-        if self.uptake is not None:
-            locations[_UPTAKE] = self.uptake.read(identifier)
+        if self.places.oversampled is not None:
+            locations = {LESION: self.places.oversampled.read(identifier)}
+        if self.places.uptake is not None:
+            locations[_UPTAKE] = self.places.uptake.read(identifier)
         return data, reference, previous, {**properties, "class_locations": locations}
 
 
@@ -92,8 +101,12 @@ class _CaseLoader(nnUNetDataLoader):  # type: ignore[misc]
     def get_indices(self) -> list[str]:
         """The case of each patch of the next batch."""
         first = np.random.randint(len(self.groups))  # noqa: NPY002 - as nnU-Net draws
-        turns = (self.groups[(first + turn) % len(self.groups)] for turn in range(self.batch_size))
-        return [str(np.random.choice(group)) for group in turns]  # noqa: NPY002
+        turns = [self.groups[(first + patch) % len(self.groups)] for patch in range(self.batch_size)]
+        return [self.draw_case(group, patch) for patch, group in enumerate(turns)]
+
+    def draw_case(self, group: Sequence[str], patch: int) -> str:
+        """A case of the group whose turn it is, for the patch at that place in the batch."""
+        return str(np.random.choice(group))  # noqa: NPY002
 
     def get_bbox(
         self, data_shape: Any, force_fg: bool, class_locations: dict[Any, Any], *arguments: Any
@@ -109,7 +122,10 @@ class _CaseLoader(nnUNetDataLoader):  # type: ignore[misc]
 
 
 class _ShareCaseLoader(_CaseLoader):
-    """Draws the case of each oversampled patch in proportion to its share, the others' as ever."""
+    """Draws the case of each oversampled patch in proportion to its share, the others' as ever.
+
+    Of the group whose turn it is only those with a share are drawn; where none has one, any that has.
+    """
 
     shares: Mapping[str, float]
     get_do_oversample: Callable[[int], bool]
@@ -123,9 +139,15 @@ class _ShareCaseLoader(_CaseLoader):
     def get_indices(self) -> list[str]:
         """The case of each patch of the next batch, after deciding which patches are oversampled."""
         self._decided = [self._decide(patch) for patch in range(self.batch_size)]
-        unsure = np.random.choice(list(self.shares), self.batch_size, p=list(self.shares.values()))  # noqa: NPY002
-        drawn = zip(self._decided, unsure, super().get_indices(), strict=True)
-        return [str(there) if oversampled else anywhere for oversampled, there, anywhere in drawn]
+        return super().get_indices()
+
+    def draw_case(self, group: Sequence[str], patch: int) -> str:
+        """A case of the group, by its share if the patch is oversampled."""
+        if not self._decided[patch]:
+            return super().draw_case(group, patch)
+        drawn = [case for case in group if case in self.shares] or list(self.shares)
+        shares = np.array([self.shares[case] for case in drawn])
+        return str(np.random.choice(drawn, p=shares / shares.sum()))  # noqa: NPY002
 
     def _as_decided(self, patch: int) -> bool:
         return self._decided[patch]
@@ -152,8 +174,8 @@ def patch_loader(
 
     `patches` are the sizes that are cut from a case and that are left after augmentation. With oversampling
     `last` the last patches of a batch are centred on a lesion voxel, as many as the share rounds to; with
-    `probabilistic` each patch is, with that probability. With `shares` (by case, 1 in sum) the cases of such
-    patches are drawn in proportion to them.
+    `probabilistic` each patch is, with that probability. With `shares` (by case) the cases of such patches
+    are drawn in proportion to them, within the group whose turn it is.
     """
     cut, final = patches
     loader = (_CaseLoader if shares is None else _ShareCaseLoader)(

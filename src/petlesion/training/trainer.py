@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,11 @@ import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from petlesion.cohort.layout import Cohort
+from petlesion.cohort.layout import Cohort, Fold
 from petlesion.errors import CohortError, ExperimentError, UsageError
 from petlesion.experiments import Experiment
 from petlesion.model.training_cases import write_split
 from petlesion.training.augmentation import MIRROR_AXES, build_augmentation
-from petlesion.training.centres import Centres
 from petlesion.training.checkpoint import (
     BEST_NAME,
     FINAL_NAME,
@@ -58,6 +57,7 @@ from petlesion.training.run import (
 from petlesion.training.sampling import (
     Batch,
     Batches,
+    Places,
     SelectedChannels,
     Stream,
     group_cases,
@@ -213,31 +213,15 @@ def build_batches(
     patch = tuple(configuration.patch_size)
 
     def loader(
-        case_ids: tuple[str, ...],
-        cut: tuple[int, ...],
-        transforms: Any,
-        unsure: tuple[Centres | None, Mapping[str, float] | None] = (None, None),
-        uptake: Centres | None = None,
+        case_ids: tuple[str, ...], cut: tuple[int, ...], transforms: Any, places: Places
     ) -> nnUNetDataLoader:
-        cases = SelectedChannels(data_folder, case_ids, channels)
-        cases.centres, shares = unsure
-        cases.uptake = uptake
+        cases = SelectedChannels(data_folder, case_ids, channels, places)
         groups = group_cases(case_ids, sources, experiment.sampling)
-        return patch_loader(cases, experiment, (cut, patch), labels, transforms, groups, shares)
+        return patch_loader(cases, experiment, (cut, patch), labels, transforms, groups, places.shares)
 
-    processes = options.processes or available_cores()
-    unsure: tuple[Centres | None, Mapping[str, float] | None] = (None, None)
-    uptake = None
-    if experiment.sampling == "uncertain":
-        found = find_unsure(run.folder, cohort, experiment, fold)
-        found.draw(run.plan, data_folder, processes, options.progress)
-        unsure = found.centres, found.shares()
-    elif experiment.oversampled_cases == "with_lesions":
-        unsure = None, shares_of_lesion_cases(cohort, fold.train, experiment.sampling)
-    if experiment.background == "uptake":
-        uptake = draw_uptake(data_folder, fold.train, processes, options.progress)
-    training = loader(fold.train, augmentation.cut_size, augmentation.training, unsure, uptake)
-    validation = loader(fold.validation, patch, augmentation.validation)
+    places = _training_places(run, cohort, data_folder, fold, options)
+    training = loader(fold.train, augmentation.cut_size, augmentation.training, places)
+    validation = loader(fold.validation, patch, augmentation.validation, Places())
     return Batches(
         Stream(training, experiment.iterations),
         Stream(validation, experiment.validation_iterations),
@@ -245,19 +229,32 @@ def build_batches(
     )
 
 
-def shares_of_lesion_cases(cohort: Cohort, case_ids: Sequence[str], sampling: str) -> dict[str, float]:
-    """The share of each case with a lesion: equal, or with sampling=sources equal for each source as a whole.
+def _training_places(
+    run: Run, cohort: Cohort, data_folder: Path, fold: Fold, options: TrainingOptions
+) -> Places:
+    """Where the experiment draws a fold's patches to train on; draws the voxels that are not drawn yet."""
+    experiment = run.experiment
+    processes = options.processes or available_cores()
+    places = Places()
+    if experiment.sampling == "uncertain":
+        found = find_unsure(run.folder, cohort, experiment, fold)
+        found.draw(run.plan, data_folder, processes, options.progress)
+        places = Places(found.centres, found.shares())
+    elif experiment.oversampled_cases == "with_lesions":
+        places = Places(shares=shares_of_lesion_cases(cohort, fold.train))
+    if experiment.background == "uptake":
+        uptake = draw_uptake(data_folder, fold.train, processes, options.progress)
+        places = replace(places, uptake=uptake)
+    return places
 
-    Raises CohortError if none of the cases has a lesion.
-    """
+
+def shares_of_lesion_cases(cohort: Cohort, case_ids: Sequence[str]) -> dict[str, float]:
+    """An equal share for each case with a lesion. Raises CohortError if none of the cases has one."""
     ids = set(case_ids)
-    cases = [case for case in cohort.training_cases if case.case_id in ids and case.has_lesion]
-    if not cases:
+    drawn = [case.case_id for case in cohort.training_cases if case.case_id in ids and case.has_lesion]
+    if not drawn:
         raise CohortError(f"{cohort.folder}: no case of this fold has a lesion, so none can be oversampled")
-    groups = group_cases(
-        [case.case_id for case in cases], {case.case_id: case.source for case in cases}, sampling
-    )
-    return {case_id: 1 / len(groups) / len(group) for group in groups for case_id in group}
+    return dict.fromkeys(drawn, 1 / len(drawn))
 
 
 class _Training:
