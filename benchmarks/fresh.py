@@ -14,6 +14,7 @@ from pathlib import Path
 
 from petlesion.cohort.layout import Case, Cohort, create_cohort, write_index
 from petlesion.cohort.parallel import add_all
+from petlesion.cohort.simulated import keep_record
 from petlesion.cohort.sources import Entry
 from petlesion.cohort.split import SplitSettings, split_cohort
 from petlesion.errors import UsageError
@@ -32,11 +33,15 @@ class Simulated:
     spacing_mm: float
     workers: int = 2
 
+    @property
+    def settings(self) -> SimulationSettings:
+        """What all studies are simulated with."""
+        return SimulationSettings((self.spacing_mm,) * 3, field_of_view_mm=FIELD_OF_VIEW_MM)
+
     def entries(self, seed: int, count: int) -> list[Entry]:
         """Studies of a cohort's seed, to be simulated."""
-        settings = SimulationSettings((self.spacing_mm,) * 3, field_of_view_mm=FIELD_OF_VIEW_MM)
         seeds = [study_seed(seed, number) for number in range(count)]
-        named = {study_name(own): partial(simulate, own, settings) for own in seeds}
+        named = {study_name(own): partial(simulate, own, self.settings) for own in seeds}
         return [Entry(name, name, make, "simulated") for name, make in named.items()]
 
     def make(self, folder: Path, entries: Sequence[Entry]) -> Cohort:
@@ -45,6 +50,8 @@ class Simulated:
 
     def test_set(self, folder: Path, count: int, seed: int = TEST_SEED) -> Cohort:
         """A cohort of test cases alone."""
+        begun = bool(create_cohort(folder).cases)
+        keep_record(folder, seed, self.settings.as_json(), begun=begun)
         cohort = self.make(folder, self.entries(seed, count))
         cohort = cohort.with_cases([replace(case, split="test") for case in cohort.cases])
         write_index(cohort)

@@ -10,7 +10,7 @@ from petlesion.errors import StudyError, UsageError, ValueRangeError
 from petlesion.io.nifti import write_volume
 from petlesion.simulation import SimulationSettings
 from petlesion.simulation.body import Canvas, Tissue, draw_body_map, draw_patient
-from petlesion.simulation.field import field_of_masks
+from petlesion.simulation.field_of_view import field_of_masks
 from petlesion.simulation.masks import (
     BLADDER,
     BRAIN,
@@ -70,6 +70,14 @@ def test_masked_organs_take_the_place_of_the_body_s_own(masks: tuple[Path, Volum
         assert placed_ml == pytest.approx(masked_ml, rel=0.05)
     # No prostate in the masks.
     assert simulation.patient.female
+
+
+def test_truth_lies_in_a_body_around_masks(masks: tuple[Path, Volume]) -> None:
+    simulation = simulate_in_full(1, SimulationSettings((6.0, 6.0, 6.0), organs=masks[0]))
+    assert simulation.study.reference is not None
+    truth = simulation.study.reference.array
+    assert truth.any()
+    assert not np.isin(simulation.tissue.array[truth], (Tissue.AIR, Tissue.AIRWAY, Tissue.BOWEL_GAS)).any()
 
 
 def test_each_study_takes_the_next_file(tmp_path: Path, masks: tuple[Path, Volume]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from petlesion.simulation.shapes import Ellipsoid, Shape, Shell, Tube, mirrored, tube
+from petlesion.simulation.shapes import Ellipsoid, Shape, Tube, mirrored, tube
 
 coordinate = st.floats(-40, 40)
 point = st.tuples(coordinate, coordinate, coordinate)
@@ -67,13 +67,6 @@ def test_the_other_side_is_a_mirror_image(rng: np.random.Generator) -> None:
     points = rng.normal(0, 40, (400, 3))
     for shape in (Ellipsoid((20, 5, 1), (20, 8, 30), (10, 20, 30)), tube((10, 0, 0, 4), (40, 9, 20, 9))):
         np.testing.assert_allclose(at(mirrored(shape), points * (-1, 1, 1)), at(shape, points), atol=1e-3)
-
-
-def test_a_shell_is_the_outer_part(rng: np.random.Generator) -> None:
-    ball = Ellipsoid((0, 0, 0), (20, 20, 20))
-    points = rng.uniform(-25, 25, (2000, 3))
-    radius = np.linalg.norm(points, axis=1)
-    np.testing.assert_array_equal(at(Shell(ball, 4), points) < 0, (radius < 20) & (radius > 16))
 
 
 def test_a_box_grows_on_all_sides() -> None:

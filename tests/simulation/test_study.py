@@ -31,6 +31,12 @@ ORGAN_ML = {
 }
 
 
+OF_EVERY_TRUNK = set(Tissue) - {
+    *(Tissue.GREY_MATTER, Tissue.WHITE_MATTER, Tissue.CEREBELLUM, Tissue.BRAIN_FLUID, Tissue.EYE),
+    *(Tissue.BREAST, Tissue.UTERUS, Tissue.OVARY, Tissue.PROSTATE, Tissue.TESTIS, Tissue.BLADDER),
+}
+
+
 @pytest.fixture(scope="module")
 def simulations() -> list[Simulation]:
     return [simulate_in_full(seed, COARSE) for seed in (*WITH_LESIONS, *WITHOUT)]
@@ -71,7 +77,7 @@ def test_grids_and_types(simulations: list[Simulation]) -> None:
 
 def test_a_full_size_study_has_autopet_s_grid() -> None:
     from petlesion.simulation.body import draw_body_map, draw_patient
-    from petlesion.simulation.field import place_field
+    from petlesion.simulation.field_of_view import place_field
 
     settings = SimulationSettings(slices=326)
     rng = np.random.default_rng(0)
@@ -87,6 +93,24 @@ def test_truth_lies_in_the_body_and_away_from_gas(simulations: list[Simulation])
         assert simulation.study.reference is not None
         tissue = simulation.tissue.array[simulation.study.reference.array]
         assert not np.isin(tissue, (Tissue.AIR, Tissue.AIRWAY, Tissue.BOWEL_GAS)).any()
+
+
+def test_each_voxel_is_of_one_tissue_so_that_no_organs_overlap(simulations: list[Simulation]) -> None:
+    for simulation in simulations:
+        tissue = simulation.tissue.array
+        of_each = {kind: int((tissue == kind).sum()) for kind in Tissue}
+        assert sum(of_each.values()) == tissue.size
+        # No organ of every trunk is swallowed by those that are painted after it.
+        swallowed = [kind.name for kind in OF_EVERY_TRUNK if not of_each[kind]]
+        assert not swallowed
+
+
+def test_a_scan_holds_no_more_activity_than_the_dose(simulations: list[Simulation]) -> None:
+    for simulation in simulations:
+        pet = simulation.study.pet
+        held = float(pet.array.sum(dtype=np.float64)) * pet.voxel_volume_ml / 1000
+        # Noise that is cut off at zero adds a little.
+        assert 0.3 * simulation.patient.weight_kg < held < 0.97 * simulation.patient.weight_kg
 
 
 def test_lesions_are_those_that_were_planned(simulations: list[Simulation]) -> None:

@@ -99,9 +99,11 @@ def _require_own(folder: Path) -> None:
 def _facts(folder: Path) -> dict[str, Any]:
     """What makes the images of a folder the demonstration's own."""
     from petlesion.model.bundle import file_sha256
+    from petlesion.simulation.study import REVISION
 
     return {
         "petlesion": __version__,
+        "simulator": REVISION,
         "seed": _SEED,
         "sha256": {name: file_sha256(folder / name) for name in _IMAGES},
     }

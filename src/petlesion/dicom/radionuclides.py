@@ -24,11 +24,12 @@ class Radionuclide:
     half_life_s: float | None
 
 
+F18_HALF_LIFE_S = 6586.2
 PET_RADIONUCLIDES = (
     Radionuclide("C-11", "carbon", ("40565003", "C-105A1"), 1221.8),
     Radionuclide("N-13", "nitrogen", ("21576001", "C-107A1"), 597.9),
     Radionuclide("O-15", "oxygen", ("129504001", "C-B1038"), 122.24),
-    Radionuclide("F-18", "fluorine", ("77004003", "C-111A1"), 6586.2),
+    Radionuclide("F-18", "fluorine", ("77004003", "C-111A1"), F18_HALF_LIFE_S),
     Radionuclide("Cu-64", "copper", ("3932008", "C-127A2"), 45_722.0),
     Radionuclide("Ga-68", "gallium", ("35337001", "C-131A3"), 4070.0),
     Radionuclide("Rb-82", "rubidium", ("79197006", "C-159A2"), 76.4),

@@ -21,7 +21,12 @@ from petlesion.dicom.decay import (
 from petlesion.dicom.files import without_remarks
 from petlesion.dicom.frames import single_slice_header
 from petlesion.dicom.headers import as_number, describe, number, private_value, text, texts
-from petlesion.dicom.radionuclides import SINGLE_PHOTON_RADIONUCLIDES, Radionuclide, named_radionuclide
+from petlesion.dicom.radionuclides import (
+    F18_HALF_LIFE_S,
+    SINGLE_PHOTON_RADIONUCLIDES,
+    Radionuclide,
+    named_radionuclide,
+)
 from petlesion.errors import PetlesionError, SuvError
 
 PET_STORAGE = "1.2.840.10008.5.1.4.1.1.128"
@@ -243,7 +248,7 @@ def _note_injection_fault(datasets: Sequence[Dataset], warnings: list[str]) -> N
         return
     try:
         half_life_s = number(sequence[0], "RadionuclideHalfLife", SuvError)
-        injection_moment(datasets[0], scan, half_life_s or 6586.2, warnings)
+        injection_moment(datasets[0], scan, half_life_s or F18_HALF_LIFE_S, warnings)
     except PetlesionError as fault:
         if text(sequence[0], "RadiopharmaceuticalStartDateTime") is not None:
             warnings.append(f"{fault} (it does not enter the SUV)")

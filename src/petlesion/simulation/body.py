@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from petlesion.simulation.fields import smooth_field
+from petlesion.simulation.random_fields import smooth_field
 from petlesion.simulation.shapes import Box, Floats, Shape
+
+Window = tuple[slice, slice, slice]
+"""A block of voxels [z, y, x]."""
 
 REFERENCE_HEIGHT_MM = 1740.0
 _WARP_SCALE_MM = 90.0
@@ -72,11 +76,14 @@ class Tissue(IntEnum):
     TESTIS = 42
 
 
+Sex = Literal["female", "male"]
+
+
 @dataclass(frozen=True)
 class Patient:
     """Whom a study is of. `fat_mm` is the thickness of the fat under the skin at the belly."""
 
-    sex: str
+    sex: Sex
     height_mm: float
     body_mass_index: float
     fat_mm: float
@@ -173,7 +180,10 @@ def draw_body_map(patient: Patient, rng: np.random.Generator) -> BodyMap:
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """A block of voxels [z, y, x] with the reference coordinates of each, and the tissue painted there."""
+    """A block of voxels [z, y, x]: the `tissue` (a Tissue's number) painted in each, and where each lies.
+
+    `x`, `y` and `z` are in the reference adult's mm, `spacing_mm` (z, y, x) in the patient's.
+    """
 
     tissue: npt.NDArray[np.uint8]
     x: Floats
@@ -194,7 +204,7 @@ class Canvas:
             for axis, others in ((self.z, (1, 2)), (self.y, (0, 2)), (self.x, (0, 1)))
         ]
 
-    def window(self, box: Box) -> tuple[slice, slice, slice] | None:
+    def window(self, box: Box) -> Window | None:
         """The smallest block of voxels that holds a box of reference mm; None if it lies outside."""
         slices = []
         for (lowest, highest), low, high in zip(self._ranges, box.low[::-1], box.high[::-1], strict=True):
@@ -204,9 +214,7 @@ class Canvas:
             slices.append(slice(int(hit[0]), int(hit[-1]) + 1))
         return slices[0], slices[1], slices[2]
 
-    def inside(
-        self, shape: Shape, margin_mm: float = 0.0
-    ) -> tuple[tuple[slice, slice, slice], Floats] | None:
+    def inside(self, shape: Shape, margin_mm: float = 0.0) -> tuple[Window, Floats] | None:
         """The window of a shape and the distance to it in that window; None if it lies outside."""
         window = self.window(shape.box.grown(margin_mm))
         if window is None:
@@ -222,7 +230,7 @@ class Canvas:
 
     def fill(
         self,
-        window: tuple[slice, slice, slice],
+        window: Window,
         where: npt.NDArray[np.bool_],
         tissue: Tissue,
         over: tuple[Tissue, ...] | None = None,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from petlesion.simulation.body import Patient, Tissue, one_of
-from petlesion.simulation.fields import smooth_field
+from petlesion.simulation.random_fields import smooth_field
 from petlesion.simulation.shapes import Ellipsoid, Floats, Point, Shape, both_sides, mirrored, tube
 from petlesion.simulation.skeleton import VERTEBRA_HEIGHTS, arm, spine_y
 from petlesion.simulation.uptake import Phantom

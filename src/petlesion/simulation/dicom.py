@@ -19,6 +19,7 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, PositronEmi
 from pydicom.valuerep import DSfloat
 
 from petlesion._version import __version__
+from petlesion.dicom.radionuclides import F18_HALF_LIFE_S
 from petlesion.errors import UsageError
 from petlesion.io.atomic import atomic_folder
 from petlesion.simulation.body import Patient
@@ -26,7 +27,6 @@ from petlesion.simulation.study import Simulation, SimulationSettings, simulate_
 from petlesion.volume import Array, Volume
 
 MANUFACTURER = "petlesion simulator"
-F18_HALF_LIFE_S = 6586.2
 _DOSE_BQ_PER_KG = 3.5e6
 _INJECTED, _SCANNED, _WAIT_S = "100000.000", "110000.000", 3600.0
 _DATE = "20230101"

@@ -77,7 +77,7 @@ class OrganMasks:
         return first_mm, first_mm + np.diag(self.volume.affine)[:3] * last
 
     def sampled(self, axes: list[npt.NDArray[np.floating]]) -> npt.NDArray[np.uint8]:
-        """The masks at LPS mm along x, y and z by nearest neighbour, 0 outside."""
+        """The masks [z, y, x] at LPS mm along the `axes` x, y and z by nearest neighbour, 0 outside."""
         indices = []
         for at, first, step, size in zip(
             axes,
@@ -177,7 +177,10 @@ def _heights(places: Mapping[int, npt.NDArray[np.float64]]) -> list[tuple[float,
 
 
 def place_organs(canvas: Canvas, masks: npt.NDArray[np.uint8], fat_mm: float) -> None:
-    """Take the body's own organs out, put the masked ones in and wrap body around what stands out of it."""
+    """Take the body's own organs out, put the masked ones in and wrap body around what stands out of it.
+
+    `masks` [z, y, x] has the canvas's voxels; `fat_mm` is the thickness of the fat around what stands out.
+    """
     masked = {
         organ: MaskedOrgan.within(canvas, masks == organ, _MARGIN_MM)
         for organ in _OWN
@@ -233,9 +236,11 @@ def _clear(canvas: Canvas, masked: Mapping[int, MaskedOrgan]) -> None:
         clear_heart(canvas)
     own = tuple(tissue for organ in masked for tissue in _OWN[organ])
     where = one_of(canvas.tissue, own)
-    background = np.where(canvas.z > 640, Tissue.MUSCLE, np.where(canvas.z > 400, Tissue.MEDIASTINUM, 0))
-    background[background == 0] = Tissue.VISCERAL_FAT
-    canvas.tissue[where] = background[where].astype(np.uint8)
+    height = canvas.z[where]
+    around = np.select(
+        [height > 640, height > 400], [Tissue.MUSCLE, Tissue.MEDIASTINUM], default=Tissue.VISCERAL_FAT
+    )
+    canvas.tissue[where] = around.astype(np.uint8)
 
 
 def _fill_organ(organ: int, placed: MaskedOrgan) -> None:

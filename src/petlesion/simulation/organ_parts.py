@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from petlesion.simulation.body import Canvas, Tissue, one_of
+from petlesion.simulation.body import Canvas, Tissue, Window, one_of
 from petlesion.simulation.organs import BELLY
-from petlesion.simulation.outline import Window
 from petlesion.simulation.shapes import Ellipsoid, Floats, Point, Shape, Tube, tube
 
 _Bools = npt.NDArray[np.bool_]
@@ -27,7 +26,7 @@ _BRAIN_LENGTH_MM, _BRAIN_SIZES = 166.0, (0.85, 1.12)
 _CORTEX_MM, _GYRUS_MM = 13.7, 27.0
 _FLUID_MM = 4.5
 
-_PARAMETRIC_HEART = Ellipsoid((26, -27, 425), (63, 55, 59), (25, 25, 0))  # as large as it may be drawn
+_PARAMETRIC_HEART = Ellipsoid((26, -27, 425), (63, 55, 59), (25, 25, 0))  # larger than 99 of 100
 _CHEST = (Tissue.MEDIASTINUM, Tissue.VISCERAL_FAT, Tissue.LUNG)
 
 _KIDNEY_ML, _LEAST_KIDNEY_ML = 150.0, 30.0
@@ -44,7 +43,7 @@ _BONE_MM = 8.0
 
 @dataclass(frozen=True, eq=False)
 class MaskedOrgan:
-    """An organ's mask on a canvas: the block of voxels around it, and which of them it fills."""
+    """An organ's mask on a canvas: the block of voxels around it, and which of them it fills [z, y, x]."""
 
     canvas: Canvas
     window: Window

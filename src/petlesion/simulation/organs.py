@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from petlesion.simulation.body import Canvas, Patient, Tissue
-from petlesion.simulation.fields import smooth_field
-from petlesion.simulation.shapes import Ellipsoid, Point, Shape, Shell, Tube, both_sides, tube
+from petlesion.simulation.random_fields import smooth_field
+from petlesion.simulation.shapes import Ellipsoid, Point, Shape, Tube, both_sides, tube
 
 BELLY = (Tissue.VISCERAL_FAT, Tissue.SMALL_BOWEL)
 """What gives way to the organs of the belly."""
@@ -272,7 +272,7 @@ def _paint_head(canvas: Canvas, jitter: _Jitter) -> None:
             Ellipsoid((side * 22, 23, 752), (30, 31, 24)), Tissue.CEREBELLUM, over=(*_BRAIN, Tissue.MUSCLE)
         )
     canvas.paint(tube((0, -12, 756, 12), (0, 2, 700, 7)), Tissue.WHITE_MATTER, over=(*_BRAIN, Tissue.MUSCLE))
-    canvas.paint(Shell(brain, 2.0), Tissue.BRAIN_FLUID, over=_BRAIN)
+    canvas.fill(window, (distance < 0) & (distance > -2), Tissue.BRAIN_FLUID, over=_BRAIN)
 
 
 _BRAIN = (Tissue.GREY_MATTER, Tissue.WHITE_MATTER, Tissue.BRAIN_FLUID)

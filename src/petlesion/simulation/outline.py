@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from petlesion.simulation.body import Canvas, Profile
+from petlesion.simulation.body import Canvas, Profile, Window
 from petlesion.simulation.shapes import Floats
 
 # The muscle's outline of the trunk and neck: half width, half depth and its middle, by height in mm.
@@ -24,8 +24,6 @@ _CAVITY_WIDTH = Profile(
 _CAVITY_DEPTH = Profile(_CAVITY_HEIGHTS, (0.0, 40, 56, 70, 76, 76, 76, 80, 87, 91, 88, 78, 66, 52, 38, 0))
 TRUNK_TOP, TRUNK_BOTTOM = 640.0, -95.0
 CAVITY_TOP, CAVITY_BOTTOM = 573.0, -31.0
-
-Window = tuple[slice, slice, slice]
 
 
 def trunk_distance(canvas: Canvas, window: Window, fat_mm: float) -> Floats:

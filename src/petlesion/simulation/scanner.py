@@ -89,7 +89,7 @@ def scan_ct(phantom: Phantom, scanner: Scanner, rng: np.random.Generator) -> Flo
 
 
 def pet_surroundings(shape: tuple[int, int, int], rng: np.random.Generator) -> Floats:
-    """PET noise where there is no body."""
+    """PET noise in SUV where there is no body, an image of that shape (z, y, x)."""
     noise = rng.standard_normal(shape, dtype=np.float32)
     np.abs(noise, out=noise)
     noise *= np.float32(_AIR_SUV)
@@ -97,7 +97,10 @@ def pet_surroundings(shape: tuple[int, int, int], rng: np.random.Generator) -> F
 
 
 def ct_surroundings(ct: Volume, tissue: Volume, scanner: Scanner, rng: np.random.Generator) -> Volume:
-    """The CT with noisy air and the table around the body, and nothing outside the CT's own field."""
+    """The CT in HU with noisy air and the table around the body, and nothing outside the CT's own field.
+
+    `tissue` has the CT's voxels, 0 where there is no body.
+    """
     outside = tissue.array == 0
     air = rng.standard_normal(ct.shape, dtype=np.float32)
     air *= np.float32(6)
@@ -124,7 +127,7 @@ def _table(ct: Volume, tissue: Volume) -> Floats:
 
 
 def blur(image: Floats, fwhm_mm: float, spacing_mm: tuple[float, float, float]) -> Floats:
-    """Convolve with a Gaussian of that full width at half maximum; the sum stays."""
+    """Convolve an image [z, y, x] with a Gaussian of that full width at half maximum; the sum stays."""
     sigma = [fwhm_mm / _FWHM_PER_SIGMA / step for step in spacing_mm]
     result: Floats = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3.5)
     return result
@@ -133,7 +136,7 @@ def blur(image: Floats, fwhm_mm: float, spacing_mm: tuple[float, float, float]) 
 def correlated_noise(
     rng: np.random.Generator, shape: tuple[int, ...], fwhm_mm: float, spacing_mm: tuple[float, float, float]
 ) -> Floats:
-    """Noise of standard deviation 1, correlated over `fwhm_mm`."""
+    """Noise of that shape (z, y, x) and standard deviation 1, correlated over `fwhm_mm`."""
     noise = blur(rng.standard_normal(shape, dtype=np.float32), fwhm_mm, spacing_mm)
     noise /= np.float32(noise.std())
     return noise

@@ -44,7 +44,7 @@ class Shape(Protocol):
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid, turned about the x, y and z axis in this order by `turn_deg`."""
+    """An ellipsoid, turned about the x, y and z axis in this order by `turn_deg`; points are in mm."""
 
     centre: Point
     radii: Point
@@ -73,7 +73,7 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Tube:
-    """A bent tube through `points` with a radius at each of them, round at the ends."""
+    """A bent tube through `points` in mm with a radius in mm at each of them, round at the ends."""
 
     points: tuple[Point, ...]
     radii: tuple[float, ...]
@@ -95,27 +95,8 @@ class Tube:
         return nearest
 
 
-@dataclass(frozen=True)
-class Shell:
-    """What lies inside a shape, at most `thickness_mm` below its surface."""
-
-    outer: Shape
-    thickness_mm: float
-
-    @property
-    def box(self) -> Box:
-        """The outer shape's box."""
-        return self.outer.box
-
-    def distance(self, x: Floats, y: Floats, z: Floats) -> Floats:
-        """Distance in mm to the wall."""
-        away = self.outer.distance(x, y, z)
-        wall: Floats = np.maximum(away, -away - _f(self.thickness_mm))
-        return wall
-
-
 def tube(*knots: tuple[float, float, float, float]) -> Tube:
-    """A tube through knots (x, y, z, radius)."""
+    """A tube through knots (x, y, z, radius) in mm."""
     return Tube(tuple((x, y, z) for x, y, z, _ in knots), tuple(radius for *_, radius in knots))
 
 

@@ -14,7 +14,7 @@ from petlesion.simulation.anatomy import build_anatomy
 from petlesion.simulation.body import Canvas, Patient, draw_body_map, draw_patient, make_canvas
 from petlesion.simulation.burden import draw_burden
 from petlesion.simulation.deceivers import add_deceivers
-from petlesion.simulation.field import FieldOfView, field_of_masks, place_field
+from petlesion.simulation.field_of_view import FieldOfView, field_of_masks, place_field
 from petlesion.simulation.masks import (
     find_masks,
     fit_body,

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from petlesion.simulation.body import Canvas, Tissue, one_of
+from petlesion.simulation.body import Canvas, Tissue, Window, one_of
 from petlesion.simulation.burden import Burden
 from petlesion.simulation.diseases import DISEASES, SITES, Site
-from petlesion.simulation.fields import smooth_field
-from petlesion.simulation.outline import Window
+from petlesion.simulation.random_fields import smooth_field
 from petlesion.simulation.scanner import Scanner
 from petlesion.simulation.shapes import Floats, both_sides
 from petlesion.simulation.uptake import Phantom
@@ -41,7 +40,7 @@ class _Look:
 def add_lesions(
     phantom: Phantom, burden: Burden, scanner: Scanner, rng: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
-    """Grow a study's lesions into its phantom, the largest first; return where they are.
+    """Grow a study's lesions into its phantom, the largest first; return where they are [z, y, x].
 
     No two touch, so that each is one component. One that finds no room is left out.
     """

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from petlesion.simulation.body import Canvas, Tissue
-from petlesion.simulation.fields import smooth_field
+from petlesion.simulation.random_fields import smooth_field
 from petlesion.simulation.shapes import Floats
 
 _FINE_MM = 11.0
@@ -114,7 +114,7 @@ class Phantom:
 
 
 def draw_phantom(canvas: Canvas, rng: np.random.Generator, *, contrast: bool) -> Phantom:
-    """Draw each organ's SUV and density, and the texture inside."""
+    """Draw each organ's SUV and density, with or without contrast agent, and the texture inside."""
     organ_rng, texture_rng = rng.spawn(2)
     suv, texture, hu, grain = _draw_tables(organ_rng, contrast)
     tissue = canvas.tissue
@@ -159,8 +159,8 @@ def keep_to_dose(phantom: Phantom, weight_kg: float, lesions: npt.NDArray[np.boo
     """Lower what healthy tissue has taken up, in place, until the body holds no more FDG than was given.
 
     SUV by body weight is 1 everywhere if the dose spreads evenly over the body. What lies outside the scan is
-    taken for as much as the patient weighs more than what is scanned. Lesions keep their uptake unless
-    healthy tissue has given up three fifths of its own.
+    taken for as much as the patient weighs more than what is scanned. Lesions (bool [z, y, x]) keep their
+    uptake unless healthy tissue has given up three fifths of its own.
     """
     litres = phantom.canvas.voxel_volume_ml / 1000
     body = phantom.canvas.tissue != Tissue.AIR
@@ -174,4 +174,4 @@ def keep_to_dose(phantom: Phantom, weight_kg: float, lesions: npt.NDArray[np.boo
     if healthy > left:
         phantom.suv[body & ~lesions] *= np.float32(left / healthy)
         if in_lesions > most - left:
-            phantom.suv[lesions] *= np.float32((most - left) / in_lesions)
+            phantom.suv[lesions] *= np.float32(max(most - left, 0) / in_lesions)

@@ -18,7 +18,10 @@ _SCALES = (0.85, 1.25)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Transforms for training and validation, and the size of the piece that training cuts from a case."""
+    """Transforms for training and validation, and the size of the piece that training cuts from a case.
+
+    `cut_size` is in voxels (z, y, x).
+    """
 
     training: Any
     validation: Any

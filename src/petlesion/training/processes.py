@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -18,6 +18,9 @@ from typing import Any
 import torch
 
 from petlesion.errors import CohortError
+
+# Called with what is done and in how many steps; yields the function to call after each.
+Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
 def begin_worker(*_: Any) -> None:

@@ -23,6 +23,8 @@ from petlesion.training.centres import Centres
 from petlesion.training.nnunet import LESION
 from petlesion.training.processes import begin_worker
 
+# nnU-Net's: "data" (batch, channels, z, y, x), "target", one array of labels (batch, 1, z, y, x) for each
+# supervised output with the finest first, and "keys", the case of each patch.
 Batch = dict[str, Any]
 # What nnU-Net would take for a label, of voxels with high uptake.
 _UPTAKE = "uptake"
@@ -172,10 +174,10 @@ def patch_loader(
 ) -> nnUNetDataLoader:
     """nnU-Net's loader with the experiment's oversampling, whose batches draw from those groups in turn.
 
-    `patches` are the sizes that are cut from a case and that are left after augmentation. With oversampling
-    `last` the last patches of a batch are centred on a lesion voxel, as many as the share rounds to; with
-    `probabilistic` each patch is, with that probability. With `shares` (by case) the cases of such patches
-    are drawn in proportion to them, within the group whose turn it is.
+    `patches` are the sizes in voxels (z, y, x) that are cut from a case and that augmentation leaves. With
+    oversampling `last` the last patches of a batch are centred on a lesion voxel, as many as the share rounds
+    to; with `probabilistic` each patch is, with that probability. With `shares` (by case) the cases of such
+    patches are drawn in proportion to them, within the group whose turn it is.
     """
     cut, final = patches
     loader = (_CaseLoader if shares is None else _ShareCaseLoader)(

@@ -44,7 +44,7 @@ from petlesion.training.planning import (
 )
 from petlesion.training.precision import Computation, choose_computation, choose_device, prepare_device
 from petlesion.training.preprocessing import PreprocessedCohort
-from petlesion.training.processes import available_cores
+from petlesion.training.processes import Progress, available_cores
 from petlesion.training.run import (
     PROGRESS_NAME,
     ProgressFile,
@@ -107,8 +107,7 @@ class TrainingOptions:
     processes: int | None = None
     on_epoch: Callable[[EpochReport], None] = lambda report: None
     say: Callable[[str], None] = lambda sentence: None
-    # Called with what is done and in how many steps; yields the function to call after each.
-    progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]] = _no_progress
+    progress: Progress = _no_progress
 
 
 def train(

@@ -15,8 +15,7 @@ that goes on draws the same patches, whatever has become of the earlier run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,13 +36,11 @@ from petlesion.model.held_out import RECORD, how_to_predict, predictions_folder,
 from petlesion.model.training_cases import read_split
 from petlesion.training.centres import VOXELS_PER_CASE, Centres, Voxels, case_generator, draw_voxels
 from petlesion.training.jsonfile import Json, read_json, write_json
-from petlesion.training.processes import in_processes
+from petlesion.training.processes import Progress, in_processes
 from petlesion.volume import Volume
 
 _FOLDER = "unsure"
 _EARLIER_RUN = "earlier_run.json"
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
 @dataclass(frozen=True)

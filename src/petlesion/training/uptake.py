@@ -11,8 +11,6 @@ A case's voxels are drawn once for all runs, by its id alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -21,17 +19,12 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from petlesion.cohort.layout import PET_CHANNEL
 from petlesion.training.centres import VOXELS_PER_CASE, Centres, case_generator, draw_voxels
-from petlesion.training.processes import in_processes
+from petlesion.training.processes import Progress, in_processes
 
 _SUFFIX = "_uptake"
 
 
-def draw_uptake(
-    data_folder: Path,
-    case_ids: tuple[str, ...],
-    processes: int,
-    progress: Callable[[str, int], AbstractContextManager[Callable[[], None]]],
-) -> Centres:
+def draw_uptake(data_folder: Path, case_ids: tuple[str, ...], processes: int, progress: Progress) -> Centres:
     """Draw the voxels of the cases that have none yet; `data_folder` holds the preprocessed arrays."""
     centres = Centres(data_folder.with_name(data_folder.name + _SUFFIX))
     missing = centres.missing(case_ids)

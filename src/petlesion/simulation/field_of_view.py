@@ -23,7 +23,10 @@ _FRONT_MM, _BACK_MM = 140.0, 130.0
 
 @dataclass(frozen=True)
 class FieldOfView:
-    """The voxels of a study in LPS mm, and the block of them (slices of y and x) that holds the body."""
+    """The voxels of a study, and the block of them (slices of y and x) that holds the body.
+
+    `shape` and `spacing_mm` are (z, y, x); `origin_mm` is the first voxel's centre in LPS (x, y, z).
+    """
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]

@@ -1,6 +1,6 @@
 import numpy as np
 
-from petlesion.simulation.fields import smooth_field
+from petlesion.simulation.random_fields import smooth_field
 
 
 def test_mean_variance_and_scale() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 
 from petlesion.simulation.body import draw_body_map, draw_patient
-from petlesion.simulation.field import FieldOfView, place_field
+from petlesion.simulation.field_of_view import FieldOfView, place_field
 
 
 def test_the_block_is_put_where_it_was_taken_from() -> None:
