@@ -66,8 +66,9 @@ def simulated(count: int) -> Iterator[Study]:
     return (simulate(study_seed(SIMULATION_SEED, number), settings) for number in range(count))
 
 
-def patient_of(study: Study) -> str:
-    return study.name.split("-recut-")[0]
+def patient_of(case_id: str) -> str:
+    """Whose study a real one is, be it cut anew or not."""
+    return case_id.split("-recut-")[0]
 
 
 def by_unseen_networks(bundle: Path) -> Draw:
@@ -75,7 +76,7 @@ def by_unseen_networks(bundle: Path) -> Draw:
     networks = UnseenNetworks(bundle)
 
     def draw(study: Study) -> Volume | None:
-        patient = patient_of(study)
+        patient = patient_of(study.name)
         return segment(study, networks.model(patient)).mask if networks.folds(patient) else None
 
     return draw
@@ -172,7 +173,7 @@ def main() -> None:
         for title, studies in real_sets(arguments.studies).items():
             rows = score(studies, drawers)
             write(arguments.out / title.replace(" ", "-"), rows)
-            patients = {study.name: patient_of(study) for study in studies}
+            patients = {study.name: patient_of(study.name) for study in studies}
             report_real(title, rows, patients)
             if rows["petlesion"]:
                 scores[f"real studies held out, {title}"] = summarize(rows["petlesion"], patients).as_json()

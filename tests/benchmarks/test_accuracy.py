@@ -94,7 +94,9 @@ def test_real_crops_are_cut_anew_three_times(tmp_path: Path, phantom: Study) -> 
     sets = real_sets(tmp_path)
     (whole,) = sets["as they are"]
     crops = sets["cut anew"]
-    assert len({crop.name for crop in crops}) == 3 and {patient_of(crop) for crop in crops} == {whole.name}
+    assert len({crop.name for crop in crops}) == 3 and {patient_of(crop.name) for crop in crops} == {
+        whole.name
+    }
     for crop in crops:
         lost_mm = (np.array(whole.pet.shape) - crop.pet.shape) * whole.pet.spacing_mm
         assert (lost_mm >= 0).all() and (lost_mm <= 104).all()
