@@ -44,15 +44,15 @@ class Simulated:
         named = {study_name(own): partial(simulate, own, self.settings) for own in seeds}
         return [Entry(name, name, make, "simulated") for name, make in named.items()]
 
-    def make(self, folder: Path, entries: Sequence[Entry]) -> Cohort:
+    def make(self, cohort: Cohort, entries: Sequence[Entry]) -> Cohort:
         """Make what of a cohort is missing; the first case that cannot be made ends it."""
-        return add_all(create_cohort(folder), entries, self.workers)
+        return add_all(cohort, entries, self.workers)
 
     def test_set(self, folder: Path, count: int, seed: int = TEST_SEED) -> Cohort:
         """A cohort of test cases alone."""
-        begun = bool(create_cohort(folder).cases)
-        keep_record(folder, seed, self.settings.as_json(), begun=begun)
-        cohort = self.make(folder, self.entries(seed, count))
+        cohort = create_cohort(folder)
+        keep_record(folder, seed, self.settings.as_json(), begun=bool(cohort.cases))
+        cohort = self.make(cohort, self.entries(seed, count))
         cohort = cohort.with_cases([replace(case, split="test") for case in cohort.cases])
         write_index(cohort)
         return cohort
@@ -86,7 +86,7 @@ class Simulated:
             Entry(case.case_id, case.patient_id, partial(cohort.read_study, case.case_id), case.source)
             for case in kept
         ]
-        made = self.make(folder, [*entries, *others])
+        made = self.make(create_cohort(folder), [*entries, *others])
         if (folder / "splits_final.json").exists():
             return made
         return split_cohort(made, SplitSettings(test_share=0.0, folds=len(cohort.folds)))

@@ -10,6 +10,7 @@ a shift for each fold: the one that gives the patients of the other folds the hi
 from __future__ import annotations
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,14 +21,13 @@ from machine import describe
 from unseen import UnseenNetworks
 
 from petlesion.inference.predict import Model, predict
+from petlesion.lesions import remove_small_components
 from petlesion.model.bundle import Bundle
 from petlesion.overlap import StudyMetrics, evaluate_masks
-from petlesion.pipeline import SegmentationSettings, lesion_mask
+from petlesion.pipeline import SegmentationSettings
 from petlesion.volume import Study
 
 SHIFTS = (0.0, -1.0, -1.5, -2.0, -3.0)
-# Logits beyond this are those of a probability that is 0 or 1 in single precision.
-_CERTAIN = 16.0
 
 ByShift = Mapping[float, Sequence[StudyMetrics]]
 
@@ -36,14 +36,13 @@ def score(study: Study, model: Model, shifts: Mapping[float, float]) -> dict[flo
     """A study's scores by each shift; `shifts` maps it to what is added to the model's logits."""
     assert study.reference is not None
     probability = predict(study, model).probability
-    with np.errstate(divide="ignore"):
-        logits = np.log(probability.array) - np.log1p(-probability.array)
-    logits = np.clip(logits, -_CERTAIN, _CERTAIN)
-    settings = SegmentationSettings().for_model(model)
+    fewest = SegmentationSettings().for_model(model).fewest_voxels(probability.voxel_volume_ml)
     scores = {}
     for shift, added in shifts.items():
-        shifted = probability.with_array((1 / (1 + np.exp(-logits - added))).astype(np.float32))
-        scores[shift] = evaluate_masks(lesion_mask(shifted, settings), study.reference, study.name)
+        # Where the logit and what is added to it are above 0 together.
+        likely = probability.array > 1 / (1 + math.exp(added))
+        mask = probability.with_array(remove_small_components(likely, fewest).astype(np.uint8))
+        scores[shift] = evaluate_masks(mask, study.reference, study.name)
     return scores
 
 
@@ -100,7 +99,7 @@ def main() -> None:
     )
     for title, rows in sets.items():
         patients = {row.case_id: patient_of(row.case_id) for row in rows[arguments.shifts[0]]}
-        by_name = {f"{shift:g}": list(scored) for shift, scored in rows.items()}
+        by_name = {f"{shift:g}": scored for shift, scored in rows.items()}
         report(title, {**by_name, "chosen": by_chosen(rows, chosen, fold_of)}, patients)
 
 
