@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--studies", type=Path, required=True, help="the real studies")
     parser.add_argument("--shifts", type=float, nargs="+", default=SHIFTS)
     arguments = parser.parse_args()
-    own = float(Bundle.open(arguments.bundle).members[0].trained_as.get("logit_shift", 0.0))
+    own = Bundle.open(arguments.bundle).members[0].logit_shift
     shifts = {shift: shift - own for shift in arguments.shifts}
     networks = UnseenNetworks(arguments.bundle)
 

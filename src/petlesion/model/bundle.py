@@ -42,6 +42,11 @@ class BundleMember:
     trained_as: Mapping[str, Any] = field(default_factory=dict)
     weight: float = 1.0
 
+    @property
+    def logit_shift(self) -> float:
+        """What was added to the logits of lesions when the networks were exported."""
+        return float(self.trained_as.get("logit_shift", 0.0))
+
 
 @dataclass(frozen=True)
 class ModelCard:

@@ -150,7 +150,7 @@ def _beginnings(name: str) -> list[int]:
 
 def _check_answer(network: nn.Module, bundle: Bundle, member: BundleMember, path: Path) -> None:
     """Raise ModelError unless the network answers to the bundle's probe as the one that was exported."""
-    shifted = Shifted(network, float(member.trained_as.get("logit_shift", 0.0)))
+    shifted = Shifted(network, member.logit_shift)
     found = probe_sample(probe_probability(TorchNetwork(shifted, "cpu", "float32"), member.plan))
     expected = read_samples(bundle)[path.stem]
     same = found.shape == expected.shape and np.abs(found - expected).max() <= PROBABILITY_TOLERANCE
