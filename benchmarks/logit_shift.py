@@ -1,15 +1,17 @@
 """Which shift of a lesion's logits suits a cross-validated bundle, chosen where it is not scored.
 
-    python benchmarks/logit_shift.py BUNDLE --studies $PETLESION_DATA/sts [--shifts 0 -1 -1.5 -2 -3]
+    python benchmarks/logit_shift.py BUNDLE --studies $PETLESION_DATA/sts [--shifts 0 -1 -1.5 -2 -3] [-o OUT]
 
 Each real study, as it is and cut anew as in accuracy.py, is segmented by the networks that have not seen its
 patient, whatever shift the bundle was exported with. Prints the scores by each shift, and below them those of
 a shift for each fold: the one that gives the patients of the other folds the highest mean Dice as they are.
+The latter are what OUT/scores.json holds, for `petlesion model export --scores`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,9 @@ from accuracy import patient_of, real_sets, report
 from machine import describe
 from unseen import UnseenNetworks
 
+from petlesion.evaluation.summary import summarize
 from petlesion.inference.predict import Model, predict
+from petlesion.io.atomic import write_text
 from petlesion.lesions import remove_small_components
 from petlesion.model.bundle import Bundle
 from petlesion.overlap import StudyMetrics, evaluate_masks
@@ -28,6 +32,7 @@ from petlesion.pipeline import SegmentationSettings
 from petlesion.volume import Study
 
 SHIFTS = (0.0, -1.0, -1.5, -2.0, -3.0)
+HOW = "threshold chosen on other patients"
 
 ByShift = Mapping[float, Sequence[StudyMetrics]]
 
@@ -78,6 +83,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--studies", type=Path, required=True, help="the real studies")
     parser.add_argument("--shifts", type=float, nargs="+", default=SHIFTS)
+    parser.add_argument("-o", "--out", type=Path)
     arguments = parser.parse_args()
     own = Bundle.open(arguments.bundle).members[0].logit_shift
     shifts = {shift: shift - own for shift in arguments.shifts}
@@ -97,10 +103,15 @@ def main() -> None:
     print(
         "chosen for a fold:", ", ".join(f"{shift:g} ({n})" for shift, n in Counter(chosen.values()).items())
     )
+    kept = {}
     for title, rows in sets.items():
         patients = {row.case_id: patient_of(row.case_id) for row in rows[arguments.shifts[0]]}
         by_name = {f"{shift:g}": scored for shift, scored in rows.items()}
-        report(title, {**by_name, "chosen": by_chosen(rows, chosen, fold_of)}, patients)
+        scored = by_chosen(rows, chosen, fold_of)
+        report(title, {**by_name, "chosen": scored}, patients)
+        kept[f"real studies held out, {title}, {HOW}"] = summarize(scored, patients).as_json()
+    if arguments.out is not None:
+        write_text(arguments.out / "scores.json", json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ from petlesion.inference.predict import Model, load_model
 from petlesion.model.bundle import Bundle
 from petlesion.model.training_cases import case_digests, read_training_cases
 
+# Of one study, cut anew: `ID_recut1` and so on, as box/cohort.py names them.
+MOST_COPIES = 32
+
 
 class UnseenNetworks:
-    """The networks of a bundle, of which each is asked about cases alone that it had not seen."""
+    """The networks of a bundle, of which each is asked about cases alone that it had not seen in any cut."""
 
     def __init__(self, bundle: Path) -> None:
         known = read_training_cases(bundle)
@@ -25,8 +28,9 @@ class UnseenNetworks:
         self._load = cache(lambda folds: load_model(bundle, folds))
 
     def folds(self, case_id: str) -> tuple[str, ...]:
-        """The folds that have not trained on a case."""
-        digests = case_digests([case_id])
+        """The folds that have trained neither on a case nor on a copy of it that was cut anew."""
+        copies = (f"{case_id}_recut{copy + 1}" for copy in range(MOST_COPIES))
+        digests = case_digests([case_id, *copies])
         return tuple(fold for fold, seen in self._seen.items() if digests.isdisjoint(seen))
 
     def model(self, case_id: str) -> Model:

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Exports the trained models into the package, scored and calibrated: box/export.sh BIN DATA WORK.
 #
-# The scores that go along are those of the real studies, each by the networks that have not seen its patient.
-# The shift of the logits of lesions was chosen on held-out studies: docs/results.md.
+# The scores that go along are those of the real studies, each by the networks that have not seen its patient;
+# where there is one for each fold, with the shift of the logits of lesions chosen on the other folds' patients.
+# The shift that is exported was chosen on held-out studies: docs/results.md.
 set -eu
 bin=$1 data=$2 work=$3
 boxed=src/petlesion/model/boxed
@@ -18,14 +19,18 @@ export_run() {
 CC BY 3.0, made from TCIA Soft-tissue-Sarcoma, DOI 10.7937/K9/TCIA.2015.7GO2GSKS)" "$@"
 }
 
-# ship FOLDER RUN BODIES NAME
+# score_folds BUNDLE, score_alone BUNDLE: write BUNDLE-scores/scores.json.
+score_folds() { "$bin/python" benchmarks/logit_shift.py "$1" --studies "$data/sts" -o "$1-scores"; }
+score_alone() { "$bin/python" benchmarks/accuracy.py "$1" --studies "$data/sts" --simulated 0 -o "$1-scores"; }
+
+# ship SCORE FOLDER RUN BODIES NAME
 ship() {
-    folder=$1
-    shift
+    score=$1 folder=$2
+    shift 2
     unscored=$work/unscored/$folder
     scored=$work/scored/$folder
     export_run "$@" "$unscored"
-    "$bin/python" benchmarks/accuracy.py "$unscored" --studies "$data/sts" --simulated 0 -o "$unscored-scores"
+    "$score" "$unscored"
     export_run "$@" "$scored" --scores "$unscored-scores/scores.json"
     "$bin/petlesion" model calibrate "$scored" "$work/Dataset011_Box" -o "$work/evidence/$folder"
     copy=$boxed/.partial-$folder
@@ -35,5 +40,5 @@ ship() {
     mv "$copy" "$boxed/$folder"
 }
 
-ship ct-pet Dataset011_Box/box 980 "PET/CT"
-ship pet Dataset015_More/box-pet 1,440 "PET without CT"
+ship score_folds ct-pet Dataset011_Box/box 980 "PET/CT"
+ship score_alone pet Dataset015_More/box-pet 1,440 "PET without CT"

@@ -43,6 +43,13 @@ def test_only_networks_that_did_not_see_a_case_are_asked(tmp_path: Path) -> None
         networks.model("a")
 
 
+def test_a_network_that_saw_a_study_cut_anew_has_seen_it(tmp_path: Path) -> None:
+    from unseen import UnseenNetworks
+
+    seen = {"0": ("a_recut1",), "1": ("a_recut32",), "2": ("b", "a_recut")}
+    assert UnseenNetworks(write_bundle(tmp_path / "bundle", seen)).folds("a") == ("2",)
+
+
 def test_a_network_that_does_not_tell_is_not_taken_for_one_that_saw_nothing(tmp_path: Path) -> None:
     from unseen import UnseenNetworks
 

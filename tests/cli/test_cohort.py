@@ -2,6 +2,7 @@ import json
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -11,7 +12,10 @@ from petlesion.cohort.layout import Cohort
 from petlesion.cohort.simulated import RECORD
 from petlesion.errors import CohortError, OutputError, PetlesionError, UsageError
 from petlesion.intake import find_studies
+from petlesion.io.nifti import write_volume
 from petlesion.simulation import dicom, study
+from petlesion.simulation.masks import LIVER, LUNGS
+from petlesion.volume import Volume
 from tests.cohort.trees import hecktor_tree, small_cohort, small_study, write_study
 
 runner = CliRunner()
@@ -125,6 +129,20 @@ def test_studies_of_other_settings_are_not_taken_for_those_that_are_asked_for(
     del before[tmp_path / "c" / RECORD]
     assert simulate_at(tmp_path / "c", "10", *more) == 0
     assert contents(tmp_path / "c") == before
+
+
+def test_bodies_are_simulated_around_organ_masks(tmp_path: Path) -> None:
+    labels = np.zeros((90, 60, 80), np.uint8)
+    labels[20:42, 20:45, 10:38], labels[46:85, 15:48, 10:70] = LIVER, LUNGS
+    (tmp_path / "organs").mkdir()
+    write_volume(tmp_path / "organs" / "a.nii.gz", Volume(labels, np.diag([4.0, 4.0, 4.0, 1.0])))
+    organs = ["--organs", str(tmp_path / "organs")]
+    assert simulate_at(tmp_path / "c", "12", *organs) == 0
+    (case,) = Cohort.open(tmp_path / "c").cases
+    # A body around masks is as long as they are.
+    length_mm = Cohort.open(tmp_path / "c").read_study(case.case_id).pet.shape[0] * 12
+    assert length_mm == pytest.approx(90 * 4, abs=24)
+    assert "organs" in str(simulate_at(tmp_path / "c", "12"))
 
 
 @pytest.mark.parametrize("more", [[], ["--dicom"]])

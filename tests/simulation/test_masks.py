@@ -14,12 +14,14 @@ from petlesion.simulation.field_of_view import field_of_masks
 from petlesion.simulation.masks import (
     BLADDER,
     BRAIN,
+    GLANDS,
     HEART,
     KIDNEYS,
     LIVER,
     LUNGS,
     PROSTATE,
     SPLEEN,
+    STOMACH,
     fit_body,
     masks_digest,
     place_organs,
@@ -38,6 +40,19 @@ LABELS = {
     Tissue.BLADDER: BLADDER,
     Tissue.LUNG: LUNGS,
     Tissue.MYOCARDIUM: HEART,
+    Tissue.STOMACH_WALL: STOMACH,
+    Tissue.STOMACH_CONTENT: STOMACH,
+    Tissue.SALIVARY_GLAND: GLANDS,
+}
+PLACED = {
+    LIVER: (Tissue.LIVER,),
+    LUNGS: (Tissue.LUNG,),
+    SPLEEN: (Tissue.SPLEEN,),
+    KIDNEYS: (Tissue.KIDNEY, Tissue.RENAL_PELVIS),
+    BLADDER: (Tissue.BLADDER,),
+    STOMACH: (Tissue.STOMACH_WALL, Tissue.STOMACH_CONTENT),
+    GLANDS: (Tissue.SALIVARY_GLAND,),
+    PROSTATE: (Tissue.PROSTATE,),
 }
 
 
@@ -64,12 +79,26 @@ def test_masked_organs_take_the_place_of_the_body_s_own(masks: tuple[Path, Volum
     index = np.rint(np.linalg.inv(volume.affine) @ world).astype(int)
     inside = volume.array[index[2], index[1], index[0]] == LIVER
     assert inside.mean() > 0.97
-    for label, kinds in ((LIVER, [Tissue.LIVER]), (LUNGS, [Tissue.LUNG]), (SPLEEN, [Tissue.SPLEEN])):
-        masked_ml = np.count_nonzero(volume.array == label) * volume.voxel_volume_ml
-        placed_ml = np.count_nonzero(np.isin(tissue.array, kinds)) * tissue.voxel_volume_ml
-        assert placed_ml == pytest.approx(masked_ml, rel=0.05)
     # No prostate in the masks.
     assert simulation.patient.female
+
+
+def test_every_masked_organ_is_placed_whole(masks: tuple[Path, Volume], tmp_path: Path) -> None:
+    _, volume = masks
+    labels = volume.array.copy()
+    z, y, x = (int(np.median(at)) for at in np.nonzero(labels == BLADDER))
+    lowest = int(np.nonzero(labels == BLADDER)[0].min())
+    below = (slice(max(lowest - 7, 0), lowest), slice(y - 5, y + 5), slice(x - 5, x + 5))
+    assert z > lowest and not labels[below].any()
+    labels[below] = PROSTATE
+    write_volume(tmp_path / "a.nii.gz", volume.with_array(labels))
+    simulation = simulate_in_full(5, SimulationSettings((6.0, 4.0, 4.0), organs=tmp_path))
+    tissue = simulation.tissue
+    assert not simulation.patient.female
+    for label, kinds in PLACED.items():
+        masked_ml = np.count_nonzero(labels == label) * volume.voxel_volume_ml
+        placed_ml = np.count_nonzero(np.isin(tissue.array, kinds)) * tissue.voxel_volume_ml
+        assert placed_ml == pytest.approx(masked_ml, rel=0.05), kinds
 
 
 def test_truth_lies_in_a_body_around_masks(masks: tuple[Path, Volume]) -> None:

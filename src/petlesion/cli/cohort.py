@@ -122,7 +122,12 @@ def simulate(
         help="Write a folder of DICOM series for each study instead of a cohort.",
     ),
     name: str | None = _NAME,
-    workers: int = _WORKERS,
+    workers: int = typer.Option(
+        os.cpu_count() or 1,
+        "--workers",
+        min=1,
+        help="Studies at a time, up to 3.2 GB of memory each; 5 to 8 GB with a --spacing of 2 mm or less.",
+    ),
 ) -> None:
     """Make a cohort of simulated whole-body studies. Started again, it adds what is missing."""
     from petlesion.cohort.layout import create_cohort
@@ -142,7 +147,7 @@ def simulate(
         _keep_record(output, seed, settings, whole)
         missing = {study: own for study, own in seeds.items() if study not in whole}
         _write_dicom(output, missing, settings, workers)
-        say(f"{output}: {len(seeds)} studies; next: petlesion segment {output}")
+        say(f"{output}: {len(seeds)} studies; next: petlesion segment {output} -o RESULTS")
         return
     cohort = create_cohort(output, name)
     _keep_record(output, seed, settings, [case.case_id for case in cohort.cases])

@@ -92,7 +92,7 @@ def segment(
     models = Models(model, folds_of(folds), device, precision, settings, outputs)
     if model is not None:
         models.facts(has_ct=True)
-    job = SegmentationJob(models, output, shows_tiles=len(sources) == 1)
+    job = SegmentationJob(models, output, shows_steps=len(sources) == 1)
     failures = job.run(sources)
     if len(sources) > 1 and job.records:
         _write_page(output, job.records, _shareable(failures, sources))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -71,11 +71,14 @@ class Models:
 
 @dataclass(frozen=True)
 class SegmentationJob:
-    """What is done with each study; `records` gathers what was written."""
+    """What is done with each study; `records` gathers what was written.
+
+    `shows_steps` is for a study alone, whose steps follow one another.
+    """
 
     models: Models
     output: Path
-    shows_tiles: bool
+    shows_steps: bool
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, sources: Sequence[StudySource]) -> Failures:
@@ -102,11 +105,13 @@ class SegmentationJob:
         record = earlier_record(folder, RECORD, source)
         if record is not None and self.models.finished(record, folder, mark, has_ct=_has_ct(source)):
             return _Ready(folder, mark, record)
-        images = read_source(source)
-        study = to_study(images)
+        with self._step("reading"):
+            images = read_source(source)
+            study = to_study(images)
         require_volume(study)
         facts = self.models.facts(has_ct=study.ct is not None)
-        prepared = prepare_study(study, facts.model, facts.settings.prediction)
+        with self._step("resampling"):
+            prepared = prepare_study(study, facts.model, facts.settings.prediction)
         # The CT on its own grid, half a gigabyte of it, is of no use from here on.
         kept = replace(images, ct=None, reference=None)
         return _Ready(folder, mark, inputs=_Inputs(kept, study, prepared, facts))
@@ -119,12 +124,13 @@ class SegmentationJob:
             return partial(self._keep, source, ready)
         inputs = ready.inputs
         with ExitStack() as displays:
-            on_tile = _tile_display(displays) if self.shows_tiles else _ignore_tile
+            on_tile = _tile_display(displays) if self.shows_steps else _ignore_tile
             prediction = predict_prepared(
                 inputs.prepared, on_tile, with_uncertainty=inputs.facts.with_uncertainty
             )
         settings, calibration = inputs.facts.settings, inputs.facts.calibration
-        segmentation = segmentation_of(inputs.study, prediction, settings, calibration)
+        with self._step("measuring"):
+            segmentation = segmentation_of(inputs.study, prediction, settings, calibration)
         result = _Result(inputs.images, segmentation, inputs.facts)
         return partial(self._write, source, replace(ready, inputs=None), result)
 
@@ -132,12 +138,22 @@ class SegmentationJob:
         from petlesion.io.atomic import atomic_folder
         from petlesion.outputs import flag_of, write_outputs
 
-        with atomic_folder(ready.folder) as temporary:
+        with self._step("writing"), atomic_folder(ready.folder) as temporary:
             record = write_outputs(temporary, result.segmentation, result.images, result.facts, ready.mark)
         flag = flag_of(record["doubts"])
         for warning in [*record["warnings"], *([flag] if flag else [])]:
             say(f"{source.name}: {warning}")
         self._note(source, ready, record, _in_words(record["lesions"]))
+
+    @contextmanager
+    def _step(self, what: str) -> Iterator[None]:
+        """A bar that is full when the step is done."""
+        if not self.shows_steps:
+            yield
+            return
+        with progress(what, 1) as advance:
+            yield
+            advance()
 
     def _keep(self, source: StudySource, ready: _Ready) -> None:
         assert ready.record is not None
