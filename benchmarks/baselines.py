@@ -1,9 +1,9 @@
 """Masks that need no training, to set a model's figures beside: fixed SUV thresholds and blind ellipsoids.
 
-    python benchmarks/baselines.py COHORT -o OUT [--fold 0]
+    python benchmarks/baselines.py COHORT -o OUT [--fold 0 | --test]
 
-writes OUT/<method>/<case>.nii.gz for the cohort's training studies, or for those that a fold holds out;
-`petlesion evaluate OUT/<method> COHORT/labelsTr -o metrics.csv` scores them.
+writes OUT/<method>/<case>.nii.gz for the cohort's training studies, for those that a fold holds out, or for
+its test set; `petlesion evaluate OUT/<method> COHORT/labelsTr -o metrics.csv` (`labelsTs`) scores them.
 """
 
 from __future__ import annotations
@@ -57,10 +57,12 @@ def main() -> None:
     )
     parser.add_argument("cohort", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--fold", type=int, help="only the studies that this fold holds out")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--fold", type=int, help="only the studies that this fold holds out")
+    which.add_argument("--test", action="store_true", help="the cohort's test set")
     arguments = parser.parse_args()
     cohort = Cohort.open(arguments.cohort)
-    cases = [case.case_id for case in cohort.training_cases]
+    cases = [case.case_id for case in (cohort.test_cases if arguments.test else cohort.training_cases)]
     if arguments.fold is not None:
         cases = list(cohort.folds[arguments.fold].validation)
     for case_id in cases:

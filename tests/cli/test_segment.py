@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from petlesion import intake, outputs
+from petlesion.cli import segment_job
 from petlesion.cli.main import app
 from petlesion.inference import predict as inference
 from petlesion.inference.predict import Prediction, load_model, predict_prepared
@@ -50,6 +52,18 @@ def test_a_pair_of_nifti_files_gives_a_folder(model_folder: Path, tmp_path: Path
     assert set(np.unique(mask.array)) == {0, 1}
     (record,) = json.loads(stdout)
     assert record["study"] == "case7" and record["lesions"]["count"] == 3
+
+
+def test_a_study_alone_shows_each_step(
+    model_folder: Path, tmp_path: Path, phantom: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(segment_job, "step", lambda what: nullcontext(shown.append(what)))
+    studies = [write_pair(tmp_path / name, phantom) for name in ("one", "two", "three")]
+    assert segment(model_folder, tmp_path / "alone", studies[0])[0] == 0
+    assert shown == ["reading", "resampling", "measuring", "writing"]
+    assert segment(model_folder, tmp_path / "batch", *studies[1:])[0] == 0
+    assert len(shown) == 4
 
 
 def test_a_dicom_folder_is_named_by_a_hash(model_folder: Path, tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_breathing_smears_and_shifts_at_the_diaphragm_only(rng: np.random.Genera
     still, moved = scan_pet(phantom, QUIET, rng), scan_pet(phantom, replace(QUIET, breathing_mm=12.0), rng)
     slope = [np.abs(np.diff(image[:, 20, 20])).max() for image in (still, moved)]
     assert slope[1] < 0.7 * slope[0]
+    assert moved.sum() == pytest.approx(still.sum(), rel=0.01)
     low = scan_ct(phantom, replace(QUIET, inspiration_mm=10.0), rng)
     edge = float(np.interp(-30, -low[:, 20, 20], np.arange(120))) * 2
     assert edge == pytest.approx(119 - 10, abs=1.5)

@@ -23,6 +23,17 @@ def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
+def step(description: str) -> Iterator[None]:
+    """Show on a terminal that a short step is under way; elsewhere a line would tell too late."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with _progress_bar(description, 1) as advance:
+        yield
+        advance()
+
+
+@contextmanager
 def _progress_bar(description: str, total: int) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

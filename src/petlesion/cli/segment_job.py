@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from petlesion.cli.batch import Failures, try_overlapped
-from petlesion.cli.console import progress, say
+from petlesion.cli.console import progress, say, step
 
 if TYPE_CHECKING:
     from petlesion.inference.predict import OnTile, PreparedStudy
@@ -145,15 +145,8 @@ class SegmentationJob:
             say(f"{source.name}: {warning}")
         self._note(source, ready, record, _in_words(record["lesions"]))
 
-    @contextmanager
-    def _step(self, what: str) -> Iterator[None]:
-        """A bar that is full when the step is done."""
-        if not self.shows_steps:
-            yield
-            return
-        with progress(what, 1) as advance:
-            yield
-            advance()
+    def _step(self, what: str) -> AbstractContextManager[None]:
+        return step(what) if self.shows_steps else nullcontext()
 
     def _keep(self, source: StudySource, ready: _Ready) -> None:
         assert ready.record is not None
