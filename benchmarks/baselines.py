@@ -3,7 +3,7 @@
     python benchmarks/baselines.py COHORT -o OUT [--fold 0 | --test]
 
 writes OUT/<method>/<case>.nii.gz for the cohort's training studies, for those that a fold holds out, or for
-its test set; `petlesion evaluate OUT/<method> COHORT/labelsTr -o metrics.csv` (`labelsTs`) scores them.
+its test set; `petlesion evaluate OUT/<method> COHORT/labelsTr -o metrics.csv` scores them.
 """
 
 from __future__ import annotations
