@@ -48,7 +48,7 @@ LITERATURE: dict[Tissue, tuple[float, float, str]] = {
     Tissue.GREY_MATTER: (6.0, 12.0, "9.14 ± 1.83 after three hours (DOI 10.1967/s002449910902)"),
     Tissue.TONSIL: (2.0, 4.9, "3.45 ± 1.4 (Wang 2007)"),
     Tissue.TESTIS: (2.0, 3.2, "2.57 ± 0.56 (Wang 2007)"),
-    Tissue.MYOCARDIUM: (2.0, 12.0, "none in 36 % (PMC7408629); 2 to 12 otherwise, set by judgement"),
+    Tissue.MYOCARDIUM: (2.0, 12.0, "none in 36 % (PMC7408629), else 2 to 12, few up to 16, by judgement"),
     Tissue.MUSCLE: (0.4, 1.0, "well below blood (Wang 2007: below 2.5)"),
     Tissue.LUNG: (0.3, 0.8, "well below blood (Wang 2007: below 2.5)"),
     Tissue.RED_MARROW: (0.9, 2.4, "between blood and liver, below 2.5 (Wang 2007)"),
