@@ -29,7 +29,7 @@ from unseen import UnseenNetworks
 
 from petlesion.cohort.recut import recut
 from petlesion.evaluation.metrics import write_metrics
-from petlesion.evaluation.summary import summarize
+from petlesion.evaluation.summary import Summary, summarize
 from petlesion.evaluation.tables import render, summary_table
 from petlesion.inference.predict import Model, load_model
 from petlesion.intake import find_studies, read_source, to_study
@@ -150,6 +150,12 @@ def write(out: Path, rows: Rows) -> None:
         write_metrics(out / f"{name}.csv", metrics)
 
 
+def write_scores(out: Path, summaries: Mapping[str, Summary]) -> None:
+    """Write scores.json, the averages of sets of real studies, for `petlesion model export --scores`."""
+    scores = {f"real studies held out, {title}": summary.as_json() for title, summary in summaries.items()}
+    write_text(out / "scores.json", json.dumps(scores, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -169,15 +175,15 @@ def main() -> None:
     if arguments.studies:
         drawers = {name: by_unseen_networks(bundle) for name, bundle in bundles.items()}
         drawers |= {name: by_method(name) for name in METHODS}
-        scores = {}
+        summaries = {}
         for title, studies in real_sets(arguments.studies).items():
             rows = score(studies, drawers)
             write(arguments.out / title.replace(" ", "-"), rows)
             patients = {study.name: patient_of(study.name) for study in studies}
             report_real(title, rows, patients)
             if rows["petlesion"]:
-                scores[f"real studies held out, {title}"] = summarize(rows["petlesion"], patients).as_json()
-        write_text(arguments.out / "scores.json", json.dumps(scores, indent=1) + "\n")
+                summaries[title] = summarize(rows["petlesion"], patients)
+        write_scores(arguments.out, summaries)
     if arguments.simulated:
         folds = None if arguments.fold is None else (arguments.fold,)
         drawers = {name: by_all(load_model(bundle, folds=folds)) for name, bundle in bundles.items()}

@@ -11,24 +11,21 @@ The latter are what OUT/scores.json holds, for `petlesion model export --scores`
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from accuracy import patient_of, real_sets, report
+from accuracy import patient_of, real_sets, report, write_scores
 from machine import describe
 from unseen import UnseenNetworks
 
 from petlesion.evaluation.summary import summarize
 from petlesion.inference.predict import Model, predict
-from petlesion.io.atomic import write_text
-from petlesion.lesions import remove_small_components
 from petlesion.model.bundle import Bundle
 from petlesion.overlap import StudyMetrics, evaluate_masks
-from petlesion.pipeline import SegmentationSettings
+from petlesion.pipeline import SegmentationSettings, lesion_mask
 from petlesion.volume import Study
 
 SHIFTS = (0.0, -1.0, -1.5, -2.0, -3.0)
@@ -41,12 +38,11 @@ def score(study: Study, model: Model, shifts: Mapping[float, float]) -> dict[flo
     """A study's scores by each shift; `shifts` maps it to what is added to the model's logits."""
     assert study.reference is not None
     probability = predict(study, model).probability
-    fewest = SegmentationSettings().for_model(model).fewest_voxels(probability.voxel_volume_ml)
+    settings = SegmentationSettings().for_model(model)
     scores = {}
     for shift, added in shifts.items():
         # Where the logit and what is added to it are above 0 together.
-        likely = probability.array > 1 / (1 + math.exp(added))
-        mask = probability.with_array(remove_small_components(likely, fewest).astype(np.uint8))
+        mask = lesion_mask(probability, settings, above=1 / (1 + math.exp(added)))
         scores[shift] = evaluate_masks(mask, study.reference, study.name)
     return scores
 
@@ -103,15 +99,15 @@ def main() -> None:
     print(
         "chosen for a fold:", ", ".join(f"{shift:g} ({n})" for shift, n in Counter(chosen.values()).items())
     )
-    kept = {}
+    summaries = {}
     for title, rows in sets.items():
         patients = {row.case_id: patient_of(row.case_id) for row in rows[arguments.shifts[0]]}
         by_name = {f"{shift:g}": scored for shift, scored in rows.items()}
-        scored = by_chosen(rows, chosen, fold_of)
-        report(title, {**by_name, "chosen": scored}, patients)
-        kept[f"real studies held out, {title}, {HOW}"] = summarize(scored, patients).as_json()
+        by_name["chosen"] = by_chosen(rows, chosen, fold_of)
+        report(title, by_name, patients)
+        summaries[f"{title}, {HOW}"] = summarize(by_name["chosen"], patients)
     if arguments.out is not None:
-        write_text(arguments.out / "scores.json", json.dumps(kept, indent=1) + "\n")
+        write_scores(arguments.out, summaries)
 
 
 if __name__ == "__main__":

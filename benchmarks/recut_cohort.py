@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from petlesion.cohort.layout import Cohort, add_study, create_cohort, is_complete
-from petlesion.cohort.recut import recut
+from petlesion.cohort.recut import recut, recut_id
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
         study = cohort.read_study(case.case_id)
         rng = np.random.default_rng([arguments.seed, number])
         versions = {case.case_id: study}
-        versions |= {f"{case.case_id}_recut{copy + 1}": recut(study, rng) for copy in range(arguments.copies)}
+        versions |= {recut_id(case.case_id, copy): recut(study, rng) for copy in range(arguments.copies)}
         for case_id, version in versions.items():
             source = "as-is" if version is study else "recut"
             if not is_complete(result, case_id):

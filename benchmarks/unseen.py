@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from petlesion.cohort.recut import recut_id
 from petlesion.inference.predict import Model, load_model
 from petlesion.model.bundle import Bundle
 from petlesion.model.training_cases import case_digests, read_training_cases
 
-# Of one study, cut anew: `ID_recut1` and so on, as box/cohort.py names them.
-MOST_COPIES = 32
+MOST_COPIES = 32  # of one study, cut anew, in any cohort that is trained on
 
 
 class UnseenNetworks:
@@ -29,7 +29,7 @@ class UnseenNetworks:
 
     def folds(self, case_id: str) -> tuple[str, ...]:
         """The folds that have trained neither on a case nor on a copy of it that was cut anew."""
-        copies = (f"{case_id}_recut{copy + 1}" for copy in range(MOST_COPIES))
+        copies = (recut_id(case_id, copy) for copy in range(MOST_COPIES))
         digests = case_digests([case_id, *copies])
         return tuple(fold for fold, seen in self._seen.items() if digests.isdisjoint(seen))
 

@@ -25,7 +25,7 @@ import numpy as np
 from petlesion.cli.console import progress
 from petlesion.cohort.layout import Cohort, create_cohort, write_folds
 from petlesion.cohort.parallel import add_all
-from petlesion.cohort.recut import recut, shift_ct
+from petlesion.cohort.recut import recut, recut_id, shift_ct
 from petlesion.cohort.simulated import keep_record
 from petlesion.cohort.sources import Entry
 from petlesion.cohort.split import SplitSettings, folds_of, split_cohort
@@ -56,7 +56,7 @@ def real_entries(studies: Path) -> Iterator[Entry]:
         yield Entry(name, name, partial(read, source), "real")
         for copy, most_cut_mm in enumerate(MOST_CUT_MM):
             make = partial(cut_anew, source, (SEED, number, copy), most_cut_mm)
-            yield Entry(f"{name}_recut{copy + 1}", name, make, "real")
+            yield Entry(recut_id(name, copy), name, make, "real")
 
 
 def simulated_entries(

@@ -171,8 +171,10 @@ def check_confidence(settings: SegmentationSettings, calibration: Calibration | 
         )
 
 
-def lesion_mask(probability: Volume, settings: SegmentationSettings) -> Volume:
-    """The voxels that are more probably lesion than not, without components that are too small (uint8)."""
-    likely = probability.array > LESION_PROBABILITY
+def lesion_mask(
+    probability: Volume, settings: SegmentationSettings, above: float = LESION_PROBABILITY
+) -> Volume:
+    """The voxels above a probability, by default one half, without components that are too small (uint8)."""
+    likely = probability.array > above
     kept = remove_small_components(likely, settings.fewest_voxels(probability.voxel_volume_ml))
     return probability.with_array(kept.astype(np.uint8))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -27,9 +27,10 @@ app = typer.Typer(
 _COHORT = typer.Argument(..., help="Folder of the cohort.", show_default=False)
 _OUTPUT = typer.Option(..., "-o", "--output", help="Folder of the cohort; made, or added to if it is one.")
 _NAME = typer.Option(None, "--name", help="nnU-Net's name, DatasetNNN_Name. Default: made from the folder's.")
-_WORKERS = typer.Option(
-    os.cpu_count() or 1, "--workers", min=1, help="Studies at a time, up to 3 GB of memory each."
-)
+
+
+def _workers(memory: str) -> Any:
+    return typer.Option(os.cpu_count() or 1, "--workers", min=1, help=f"Studies at a time, {memory}.")
 
 
 @app.command()
@@ -42,7 +43,7 @@ def build(
     studies: str = typer.Option(
         "folder", "--format", help="Format of the folders: folder, autopet, hecktor, nnunet or tcia."
     ),
-    workers: int = _WORKERS,
+    workers: int = _workers("up to 3 GB of memory each"),
 ) -> None:
     """Make a cohort from studies on disk. Started again, it adds what is missing."""
     from petlesion.cohort.build import find_entries, parse_source
@@ -122,12 +123,7 @@ def simulate(
         help="Write a folder of DICOM series for each study instead of a cohort.",
     ),
     name: str | None = _NAME,
-    workers: int = typer.Option(
-        os.cpu_count() or 1,
-        "--workers",
-        min=1,
-        help="Studies at a time, up to 3.2 GB of memory each; 5 to 8 GB with a --spacing of 2 mm or less.",
-    ),
+    workers: int = _workers("up to 3.2 GB of memory each; 5 to 8 GB with a --spacing of 2 mm or less"),
 ) -> None:
     """Make a cohort of simulated whole-body studies. Started again, it adds what is missing."""
     from petlesion.cohort.layout import create_cohort

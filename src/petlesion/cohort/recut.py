@@ -13,6 +13,11 @@ MOST_CUT_MM = 50.0
 _CT_OUTSIDE_HU = -1000.0
 
 
+def recut_id(case_id: str, copy: int) -> str:
+    """The case id of a study's copy that was cut anew; copies count from 0."""
+    return f"{case_id}_recut{copy + 1}"
+
+
 def recut(study: Study, rng: np.random.Generator, most_cut_mm: float = MOST_CUT_MM) -> Study:
     """The study with 0 to `most_cut_mm` mm taken off each of its six sides, independently and uniformly.
 
